@@ -1,0 +1,1 @@
+"""Fairloop closes the loop on demographic bias in face recognition."""

@@ -1,0 +1,155 @@
+"""The rule for every resource: parts first, `manifest.json` last; no manifest, no resource."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+from fairloop.errors import DataLoss, NotFound, PreconditionFailed
+from fairloop.store import ObjectStore
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The wall clock; only ever displayed, never compared and never hashed."""
+    return datetime.now(UTC)
+
+
+def rfc3339(moment: datetime) -> str:
+    """`2026-11-22T10:00:00Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One object of a resource."""
+
+    key: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What may be done with data or weights; inherited over the whole ancestry."""
+
+    licence: str = "unknown"
+    commercial: str = "unknown"
+    derivatives: str = "unknown"
+    redistribution: str = "unknown"
+    consent: str = "unknown"
+    purpose: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a resource consists of and where it came from.
+
+    `schema` is `fairloop.{kind}/{number}`; `details` is what only this kind has.
+    """
+
+    schema: str
+    name: str
+    parts: tuple[Part, ...]
+    counts: Mapping[str, int] = field(default_factory=dict)
+    parents: tuple[str, ...] = ()
+    terms: tuple[Terms, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    producer: Mapping[str, str] = field(default_factory=dict)
+    created: str = ""
+
+    def part(self, suffix: str) -> Part:
+        """The part whose key ends with this suffix."""
+        for part in self.parts:
+            if part.key.endswith(suffix):
+                return part
+        raise DataLoss(f"{self.name} has no part {suffix}", resource=self.name)
+
+
+def producer(*libraries: str) -> dict[str, str]:
+    """Versions of Python, the machine type, fairloop and the named libraries."""
+    versions = {"python": platform.python_version(), "machine": platform.machine()}
+    for library in ("fairloop", *libraries):
+        try:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            versions[library] = "not installed"
+    return versions
+
+
+def put_part(store: ObjectStore, key: str, data: bytes) -> Part:
+    """Writes one part; again even when it exists, which renews its age."""
+    store.put(key, data)
+    return Part(key, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def read_part(store: ObjectStore, part: Part) -> bytes:
+    """A part's bytes; `DataLoss` naming the object when they are not what the manifest says."""
+    data = store.get(part.key)
+    found = hashlib.sha256(data).hexdigest()
+    if found != part.sha256:
+        raise DataLoss(
+            f"{part.key} has sha256 {found[:16]}… and {len(data)} bytes; "
+            f"its manifest says {part.sha256[:16]}… and {part.size}",
+            object=part.key,
+        )
+    return data
+
+
+def commit(store: ObjectStore, manifest: Manifest, clock: Clock = utc_now) -> Manifest:
+    """Makes the resource exist: writes its manifest, after all its parts."""
+    dated = Manifest(**{**manifest.__dict__, "created": rfc3339(clock())})
+    store.put_json(f"{manifest.name}/manifest.json", asdict(dated))
+    return dated
+
+
+def load(store: ObjectStore, name: str, schema: str) -> Manifest:
+    """A resource's manifest.
+
+    `schema` is the newest that the caller reads (`fairloop.dataset/1`). A newer
+    number is refused by name, another kind too.
+    """
+    try:
+        raw = store.get_json(f"{name}/manifest.json")
+    except NotFound:
+        raise NotFound(f"{name} does not exist (there is no manifest)", resource=name) from None
+    check_schema(str(raw.get("schema", "")), schema, name)
+    return Manifest(
+        schema=raw["schema"],
+        name=raw["name"],
+        parts=tuple(Part(**part) for part in raw["parts"]),
+        counts=raw["counts"],
+        parents=tuple(raw["parents"]),
+        terms=tuple(Terms(**terms) for terms in raw["terms"]),
+        details=raw["details"],
+        producer=raw["producer"],
+        created=raw["created"],
+    )
+
+
+def check_schema(found: str, newest: str, where: str) -> None:
+    """Accepts every number up to the newest of the same kind."""
+    kind, number = newest.rsplit("/", 1)
+    found_kind, _, found_number = found.rpartition("/")
+    if found_kind != kind or not found_number.isdigit() or int(found_number) < 1:
+        raise PreconditionFailed(f"{where} has schema {found!r}; expected {newest} or older", resource=where)
+    if int(found_number) > int(number):
+        raise PreconditionFailed(
+            f"{where} was written in schema {found}; this version reads {newest} and older: update fairloop",
+            resource=where,
+        )
+
+
+def inherited_terms(manifests: Sequence[Manifest], own: Sequence[Terms] = ()) -> tuple[Terms, ...]:
+    """The terms of all ancestors and one's own, each once, in order."""
+    seen: dict[Terms, None] = {}
+    for manifest in manifests:
+        seen.update(dict.fromkeys(manifest.terms))
+    seen.update(dict.fromkeys(own))
+    return tuple(seen)

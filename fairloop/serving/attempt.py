@@ -1,0 +1,186 @@
+"""One attempt at an operation, while this process owns it: heartbeat, cancel mark, lease, end.
+
+Used by servers (on their event loop) and by training processes (in a thread of
+their own event loop), so that both sign, stop and finish in the same way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from fairloop.errors import Cancelled, FairloopError, Unavailable
+from fairloop.serving.logs import log
+from fairloop.serving.methods import Pools
+from fairloop.serving.operation_store import OperationStore
+from fairloop.serving.record import RUNNING, SUCCEEDED, SUSPENDED, Progress, Record, winner
+from fairloop.serving.settings import ServerSettings
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+CANCEL_POLL_SECONDS = 1.0
+
+
+class Superseded(Exception):
+    """Another attempt counts now; stop without writing anything."""
+
+
+class Suspended(Exception):
+    """The lease ran out; checkpoint and stop."""
+
+
+class Attempt:
+    """Owns one attempt. `record` is what was last written."""
+
+    def __init__(
+        self,
+        name: str,
+        record: Record,
+        detached: bool,
+        operations: OperationStore,
+        pools: Pools,
+        settings: ServerSettings,
+    ) -> None:
+        self.name = name
+        self.record = record
+        self._detached = detached
+        self._operations = operations
+        self._pools = pools
+        self._settings = settings
+        self._progress = record.progress
+        self._started = time.monotonic()
+        self._base: int | None = None
+        self.stop_reason: Exception | None = None
+        self._writing = asyncio.Lock()
+        self._stopped = asyncio.Event()
+
+    def progress(self, progress: Progress) -> None:
+        """Remembers how far it is, with rate and estimate; the next heartbeat writes it."""
+        if progress.stage != self._progress.stage or self._base is None:
+            self._started, self._base = time.monotonic(), progress.done
+        elapsed = time.monotonic() - self._started
+        rate = (progress.done - self._base) / elapsed if elapsed > 0.5 else 0.0
+        left = progress.total - progress.done
+        eta = left / rate if rate > 0 and left > 0 else 0.0
+        self._progress = replace(progress, rate=round(rate, 3), eta_seconds=round(eta, 1))
+
+    async def write(self, **changes: Any) -> None:
+        """Writes the record with the next beat."""
+        async with self._writing:
+            if self.record.final:
+                return
+            self.record = replace(
+                self.record,
+                beat=self.record.beat + 1,
+                progress=self._progress,
+                updated=self._operations.now(),
+                **changes,
+            )
+            await self._pools.io(self._operations.put_record, self.name, self.record)
+
+    async def confirm(self) -> None:
+        """Raises `Superseded`, `Suspended` or `Cancelled` when this attempt must stop."""
+        if self.stop_reason is not None:
+            raise self.stop_reason
+        await self.confirm_owner()
+
+    async def confirm_owner(self) -> None:
+        """Raises `Superseded` when another attempt counts. A checkpoint needs only this."""
+        best = winner(await self._pools.io(self._operations.records, self.name))
+        if best is None or (best.attempt, best.owner) != (self.record.attempt, self.record.owner):
+            raise Superseded(self.name)
+
+    @asynccontextmanager
+    async def alive(self) -> AsyncIterator[None]:
+        """Signs every heartbeat and watches for cancel, lease and a better attempt meanwhile."""
+        await self.write(state=RUNNING)
+        watch = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
+
+    async def _watch(self) -> None:
+        lease, lease_since = -1, time.monotonic()
+        beat_due = time.monotonic() + self._settings.heartbeat_seconds
+        poll = min(CANCEL_POLL_SECONDS, self._settings.heartbeat_seconds)
+        while True:
+            try:
+                if await self._pools.io(self._operations.cancel_requested, self.name):
+                    self._stop(Cancelled(f"{self.name} was cancelled", operation=self.name))
+                    return
+                now = time.monotonic()
+                if not self._detached:
+                    seen = await self._pools.io(self._operations.lease, self.name)
+                    if seen != lease:
+                        lease, lease_since = seen, now
+                    elif now - lease_since > self._settings.lease_seconds:
+                        self._stop(Suspended(self.name))
+                        return
+                if now >= beat_due:
+                    beat_due = now + self._settings.heartbeat_seconds
+                    best = winner(await self._pools.io(self._operations.records, self.name))
+                    if best is not None and (best.attempt, best.owner) != (self.record.attempt, self.record.owner):
+                        self._stop(Superseded(self.name))
+                        return
+                    await self.write()
+            except FairloopError as error:
+                # The store may be away for a while; work goes on and so does the watch.
+                log(logger, "heartbeat failed", operation=self.name, reason=str(error))
+            await asyncio.sleep(poll)
+
+    def _stop(self, reason: Exception) -> None:
+        self.stop_reason = reason
+        self._stopped.set()
+
+    async def guard(self, work: Coroutine[Any, Any, T] | Awaitable[T]) -> T:
+        """Runs the work; stops it at once when the watch says so."""
+        task = asyncio.ensure_future(work)
+        stopped = asyncio.create_task(self._stopped.wait())
+        try:
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done() and self.stop_reason is not None:
+                raise self.stop_reason
+            return await task
+        finally:
+            stopped.cancel()
+            if not task.done():
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await task
+
+    async def succeed(self, result: str) -> None:
+        """Writes the result; from then on the operation is final."""
+        await self._last_word(state=SUCCEEDED, result=result)
+
+    async def finish(self, state: str, error: str = "") -> None:
+        """Writes FAILED or CANCELLED with its status."""
+        await self._last_word(state=state, error=error)
+
+    async def _last_word(self, **changes: Any) -> None:
+        """What was done must not be lost to a store that is away for a minute."""
+        for pause in (0.2, 0.5, 1, 2, 5, 10, 20, 30):
+            try:
+                return await self.write(**changes)
+            except Unavailable as error:
+                log(logger, "last word failed", operation=self.name, reason=str(error))
+                await asyncio.sleep(pause)
+        await self.write(**changes)
+
+    async def suspend(self) -> None:
+        await self.write(state=SUSPENDED)
+        log(logger, "attempt suspended", operation=self.name, attempt=self.record.attempt)
+
+    async def release(self) -> None:
+        """Lets others take over at once."""
+        await self.write(released=True)

@@ -1,0 +1,82 @@
+"""What a service declares for each of its long-running methods."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from google.protobuf.message import Message
+
+from fairloop.manifest import Part, put_part
+from fairloop.store import ObjectStore
+
+if TYPE_CHECKING:
+    from fairloop.serving.runner import RunningOperation
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Pools:
+    """One compute thread per device, a bounded pool for I/O: fetching and decoding overlap compute."""
+
+    def __init__(self, io_threads: int) -> None:
+        self._io = ThreadPoolExecutor(io_threads, thread_name_prefix="io")
+        self._compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
+
+    async def io(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs a blocking function (store, encoding, decoding) off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._io, lambda: function(*args, **kwargs))
+
+    async def compute(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs a function that uses the models on the compute thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._compute, lambda: function(*args, **kwargs))
+
+    def close(self) -> None:
+        self._io.shutdown(wait=False, cancel_futures=True)
+        self._compute.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class ShardOutput:
+    """What a shard made: parts already put, small facts beside them, and how many units it covers."""
+
+    parts: tuple[Part, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    units: int = 0
+
+
+@dataclass(frozen=True)
+class ShardContext:
+    """What computing one shard may use."""
+
+    operation: str
+    index: int
+    store: ObjectStore
+    pools: Pools
+
+    async def put(self, sha_key: str, data: bytes) -> Part:
+        """Puts a part of the operation under `operations/{id}/parts/`; content-derived keys only."""
+        return await self.pools.io(put_part, self.store, f"{self.operation}/parts/{sha_key}", data)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One long-running method.
+
+    `validate` raises for a wrong request before anything is stored. `run`
+    drives the operation on its owner and returns the result; it gets its
+    shards computed through `operation.shards`. `shard` computes one of them,
+    on any replica. A method with `trainer` has neither: its work is the process
+    `python -m {trainer} --operation operations/{id}`.
+    """
+
+    name: str
+    request: type[Message]
+    validate: Callable[[Any], Awaitable[None]]
+    run: Callable[[RunningOperation], Awaitable[Message]] | None = None
+    shard: Callable[[Any, Mapping[str, Any], ShardContext], Awaitable[ShardOutput]] | None = None
+    trainer: str = ""

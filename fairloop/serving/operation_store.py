@@ -1,0 +1,171 @@
+"""Operations in the object store: one key per attempt, cancel mark, lease, shard records, checkpoints."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+
+from fairloop.errors import DataLoss, NotFound
+from fairloop.manifest import Clock, check_schema, rfc3339, utc_now
+from fairloop.serving.record import SCHEMA, Record, winner
+from fairloop.store import ObjectStore
+
+
+@dataclass(frozen=True)
+class StoredRequest:
+    """What was asked, as it was first accepted."""
+
+    method: str
+    caller: str
+    body: bytes
+    digest: str
+    detached: bool
+    created: str
+
+
+def pack(message: Message) -> str:
+    """Base64 of the message in an `Any`."""
+    wrapped = any_pb2.Any()
+    wrapped.Pack(message)
+    return base64.b64encode(wrapped.SerializeToString(deterministic=True)).decode()
+
+
+def unpack_any(text: str) -> any_pb2.Any:
+    """The `Any` that `pack` made the text from."""
+    return any_pb2.Any.FromString(base64.b64decode(text))
+
+
+def pack_status(status: status_pb2.Status) -> str:
+    return base64.b64encode(status.SerializeToString(deterministic=True)).decode()
+
+
+def unpack_status(text: str) -> status_pb2.Status:
+    return status_pb2.Status.FromString(base64.b64decode(text))
+
+
+class OperationStore:
+    """Reads and writes everything under `operations/{id}/`. Blocking; call it from an I/O thread."""
+
+    def __init__(self, store: ObjectStore, clock: Clock = utc_now) -> None:
+        self.store = store
+        self._clock = clock
+
+    def now(self) -> str:
+        return rfc3339(self._clock())
+
+    def request(self, name: str) -> StoredRequest | None:
+        raw = self.store.find_json(f"{name}/request.json")
+        if raw is None:
+            return None
+        check_schema(raw["schema"], SCHEMA, name)
+        return StoredRequest(
+            raw["method"],
+            raw["caller"],
+            base64.b64decode(raw["body"]),
+            raw["digest"],
+            raw["detached"],
+            raw["created"],
+        )
+
+    def put_request(self, name: str, request: StoredRequest) -> None:
+        self.store.put_json(
+            f"{name}/request.json",
+            {
+                "schema": SCHEMA,
+                "method": request.method,
+                "caller": request.caller,
+                "body": base64.b64encode(request.body).decode(),
+                "digest": request.digest,
+                "detached": request.detached,
+                "created": request.created,
+            },
+        )
+
+    def records(self, name: str) -> list[Record]:
+        found = []
+        for key in list(self.store.list(f"{name}/attempts/", recursive=False)):
+            raw = self.store.find_json(key)
+            if raw is not None:
+                check_schema(raw["schema"], SCHEMA, key)
+                found.append(Record.from_json(raw))
+        return found
+
+    def current(self, name: str) -> Record | None:
+        """The record that counts."""
+        return winner(self.records(name))
+
+    def put_record(self, name: str, record: Record) -> None:
+        self.store.put_json(f"{name}/attempts/{record.attempt:04d}-{record.owner}.json", record.to_json())
+
+    def mark_active(self, service: str, name: str) -> None:
+        """Puts the operation on its service's list of unfinished ones, which sweeps read."""
+        self.store.put(f"active/{service}/{name.removeprefix('operations/')}", b"")
+
+    def unmark_active(self, service: str, name: str) -> None:
+        self.store.delete(f"active/{service}/{name.removeprefix('operations/')}")
+
+    def active(self, service: str) -> Iterator[str]:
+        for key in self.store.list(f"active/{service}/"):
+            yield f"operations/{key.rsplit('/', 1)[1]}"
+
+    def names(self, service: str) -> Iterator[str]:
+        """All operations of a service, finished ones too, by name."""
+        for key in self.store.list(f"operations/{service}-", recursive=False):
+            yield key.rstrip("/")
+
+    def request_cancel(self, name: str) -> None:
+        self.store.put_json(f"{name}/cancel.json", {"schema": SCHEMA, "created": self.now()})
+
+    def cancel_requested(self, name: str) -> bool:
+        return self.store.size(f"{name}/cancel.json") is not None
+
+    def renew_lease(self, name: str) -> None:
+        """A new value each time; owners watch it change on their own clock."""
+        lease = self.store.find_json(f"{name}/lease.json") or {"count": 0}
+        self.store.put_json(f"{name}/lease.json", {"schema": SCHEMA, "count": lease["count"] + 1})
+
+    def lease(self, name: str) -> int:
+        raw = self.store.find_json(f"{name}/lease.json")
+        return 0 if raw is None else int(raw["count"])
+
+    def shard(self, name: str, index: int) -> dict[str, Any] | None:
+        raw: dict[str, Any] | None = self.store.find_json(f"{name}/shards/{index:08d}.json")
+        return raw
+
+    def put_shard(self, name: str, index: int, record: Mapping[str, Any]) -> None:
+        self.store.put_json(f"{name}/shards/{index:08d}.json", record)
+
+    def put_checkpoint(self, name: str, step: int, record: Record, data: bytes) -> None:
+        """Stores a checkpoint of a training: its bytes first, its manifest last."""
+        prefix = f"{name}/checkpoints/{step:010d}/{record.attempt:04d}-{record.owner}"
+        self.store.put(f"{prefix}/state", data)
+        self.store.put_json(
+            f"{prefix}/manifest.json",
+            {"schema": SCHEMA, "step": step, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)},
+        )
+
+    def latest_checkpoint(self, name: str) -> tuple[int, bytes] | None:
+        """Step and bytes of the highest complete checkpoint whose bytes are sound."""
+        manifests = [k for k in self.store.list(f"{name}/checkpoints/") if k.endswith("/manifest.json")]
+        for key in sorted(manifests, reverse=True):
+            manifest = self.store.get_json(key)
+            try:
+                data = self.store.get(key.replace("/manifest.json", "/state"))
+            except NotFound:
+                continue
+            if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
+                raise DataLoss(f"{key}: the checkpoint's bytes do not have its sha256", object=key)
+            return int(manifest["step"]), data
+        return None
+
+    def drop_checkpoints(self, name: str) -> None:
+        """Removes a finished training's checkpoints."""
+        for key in list(self.store.list(f"{name}/checkpoints/")):
+            self.store.delete(key)

@@ -1,0 +1,108 @@
+"""`google.longrunning.Operations`: Get, List, Cancel, Wait. Every replica answers from the store."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.protobuf import empty_pb2, timestamp_pb2
+from grpc import aio
+
+from fairloop import names
+from fairloop.errors import InvalidInput
+from fairloop.serving.methods import Pools
+from fairloop.serving.operation_store import StoredRequest, unpack_any, unpack_status
+from fairloop.serving.record import SUCCEEDED, Record
+from fairloop.serving.runner import Runner
+from fairloop.v1 import common_pb2
+
+PAGE = 100
+LARGEST_PAGE = 1_000
+LONGEST_WAIT_SECONDS = 300.0
+
+
+def timestamp(text: str) -> timestamp_pb2.Timestamp | None:
+    """A protobuf timestamp of RFC 3339 text."""
+    if not text:
+        return None
+    stamp = timestamp_pb2.Timestamp()
+    stamp.FromDatetime(datetime.fromisoformat(text.replace("Z", "+00:00")).replace(tzinfo=None))
+    return stamp
+
+
+def to_operation(name: str, record: Record, request: StoredRequest | None) -> operations_pb2.Operation:
+    """The wire form of the record that counts."""
+    progress = record.progress
+    metadata = common_pb2.OperationMetadata(
+        method=request.method if request else "",
+        state=f"OPERATION_STATE_{record.state}",
+        attempt=record.attempt,
+        owner=record.owner,
+        stage=progress.stage,
+        done=progress.done,
+        total=progress.total,
+        unit=progress.unit,
+        rate=progress.rate,
+        eta_seconds=progress.eta_seconds,
+        create_time=timestamp(request.created if request else record.created),
+        update_time=timestamp(record.updated),
+        measures=dict(progress.measures),
+    )
+    operation = operations_pb2.Operation(name=name, done=record.final)
+    operation.metadata.Pack(metadata)
+    if record.state == SUCCEEDED:
+        operation.response.CopyFrom(unpack_any(record.result))
+    elif record.final:
+        operation.error.CopyFrom(unpack_status(record.error))
+    return operation
+
+
+class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignore[misc]  # untyped package
+    """gRPC in, plain calls out."""
+
+    def __init__(self, runner: Runner, pools: Pools) -> None:
+        self._runner = runner
+        self._pools = pools
+
+    async def _reply(self, name: str, record: Record) -> operations_pb2.Operation:
+        return to_operation(name, record, await self._pools.io(self._runner.operations.request, name))
+
+    async def GetOperation(  # noqa: N802
+        self, request: operations_pb2.GetOperationRequest, context: aio.ServicerContext[Any, Any]
+    ) -> operations_pb2.Operation:
+        name = names.check("operation", request.name, "name")
+        return await self._reply(name, await self._runner.current(name))
+
+    async def ListOperations(  # noqa: N802
+        self, request: operations_pb2.ListOperationsRequest, context: aio.ServicerContext[Any, Any]
+    ) -> operations_pb2.ListOperationsResponse:
+        if not 0 <= request.page_size <= LARGEST_PAGE:
+            raise InvalidInput("page_size", f"{request.page_size} is outside 0–{LARGEST_PAGE}")
+        size = request.page_size or PAGE
+        found = await self._pools.io(
+            lambda: sorted(n for n in self._runner.operations.names(self._runner.service) if n > request.page_token)
+        )
+        page = found[:size]
+        replies = []
+        for name in page:
+            record = await self._pools.io(self._runner.operations.current, name)
+            if record is not None:
+                replies.append(await self._reply(name, record))
+        return operations_pb2.ListOperationsResponse(
+            operations=replies, next_page_token=page[-1] if len(found) > size else ""
+        )
+
+    async def CancelOperation(  # noqa: N802
+        self, request: operations_pb2.CancelOperationRequest, context: aio.ServicerContext[Any, Any]
+    ) -> empty_pb2.Empty:
+        await self._runner.cancel(names.check("operation", request.name, "name"))
+        return empty_pb2.Empty()
+
+    async def WaitOperation(  # noqa: N802
+        self, request: operations_pb2.WaitOperationRequest, context: aio.ServicerContext[Any, Any]
+    ) -> operations_pb2.Operation:
+        name = names.check("operation", request.name, "name")
+        seconds = request.timeout.ToTimedelta().total_seconds() if request.HasField("timeout") else 60.0
+        record = await self._runner.wait(name, min(max(seconds, 0.0), LONGEST_WAIT_SECONDS))
+        return await self._reply(name, record)

@@ -1,0 +1,294 @@
+"""Starts, owns, watches and takes over operations. One per server.
+
+Every replica answers for every operation from the store. The replica that
+started an operation owns its first attempt; whichever notices that an owner
+fell silent owns the next. Silence is measured on the reader's own monotonic
+clock, as the time since a record last changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fairloop.errors import AlreadyExists, Cancelled, FairloopError, Internal, InvalidInput, NotFound, to_status
+from fairloop.serving.attempt import Attempt, Superseded, Suspended
+from fairloop.serving.logs import log
+from fairloop.serving.methods import Method, Pools, ShardOutput
+from fairloop.serving.operation_store import OperationStore, StoredRequest, pack, pack_status
+from fairloop.serving.record import (
+    CANCELLED,
+    FAILED,
+    MAX_SILENT_ATTEMPTS,
+    PENDING,
+    SUSPENDED,
+    Progress,
+    Record,
+    canonical_request,
+    first_difference,
+    next_attempt,
+    operation_id,
+)
+from fairloop.serving.settings import ServerSettings
+from fairloop.serving.shards import Replicas, fan_out
+from fairloop.serving.trainers import run_trainer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunningOperation:
+    """What a method's `run` gets: the request and the means to have it done."""
+
+    name: str
+    request: Any
+    operations: OperationStore
+    pools: Pools
+    attempt: Attempt
+    replicas: Replicas
+
+    async def shards(self, specs: Iterable[Mapping[str, Any]]) -> AsyncIterator[ShardOutput]:
+        """Outputs of the shards in order. Stops when the operation is cancelled, suspended or superseded."""
+        outputs = fan_out(self.replicas, self.name, self.attempt.record.attempt, specs)
+        try:
+            async for output in outputs:
+                await self.attempt.confirm()
+                yield output
+        finally:
+            await outputs.aclose()  # type: ignore[attr-defined]
+
+    def progress(self, stage: str, done: int, total: int, unit: str, **measures: float) -> None:
+        """Says how far it is; written with the next heartbeat."""
+        self.attempt.progress(Progress(stage, done, total, unit, measures=measures))
+
+    async def confirm(self) -> None:
+        """Call before a manifest is written: raises when this attempt no longer counts."""
+        await self.attempt.confirm()
+
+
+class Runner:
+    """The operations of one server."""
+
+    def __init__(
+        self,
+        service: str,
+        methods: Sequence[Method],
+        operations: OperationStore,
+        pools: Pools,
+        replicas: Replicas,
+        settings: ServerSettings,
+    ) -> None:
+        self.service = service
+        self.methods = {method.name: method for method in methods}
+        self.operations = operations
+        self.owner = f"{service}-{secrets.token_hex(6)}"
+        self._pools = pools
+        self._replicas = replicas
+        self._settings = settings
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._seen: dict[str, tuple[tuple[Any, ...], float]] = {}
+        self._training = asyncio.Semaphore(1)
+        self._starting: dict[str, asyncio.Lock] = {}
+        self._stopping = False
+
+    async def start(self, method_name: str, request: Any, caller: str) -> str:
+        """Name of the operation that does this request; the same one for the same request id."""
+        method = self.methods[method_name]
+        if not request.request_id:
+            request.request_id = secrets.token_hex(16)
+        if len(request.request_id) > 200:
+            raise InvalidInput("request_id", f"{len(request.request_id)} characters; at most 200")
+        await method.validate(request)
+        name = f"operations/{operation_id(self.service, caller, method_name, request.request_id)}"
+        body = canonical_request(request)
+        async with self._starting.setdefault(name, asyncio.Lock()):
+            stored = await self._pools.io(self.operations.request, name)
+            if stored is not None and stored.body != body:
+                field = first_difference(request, method.request.FromString(stored.body))
+                raise AlreadyExists(
+                    f"request id {request.request_id!r} was used for a request that differs in {field!r}",
+                    field=field,
+                    operation=name,
+                )
+            if stored is None:
+                stored = StoredRequest(
+                    method_name, caller, body, hashlib.sha256(body).hexdigest(), request.detached, self.operations.now()
+                )
+                await self._pools.io(self.operations.put_request, name, stored)
+            await self._pools.io(self.operations.renew_lease, name)
+            await self._take(name, start=True)
+        self._starting.pop(name, None)
+        return name
+
+    async def current(self, name: str) -> Record:
+        """The record that counts; takes the operation over when its owner fell silent."""
+        record = await self._take(name, start=False)
+        if record is None:
+            raise NotFound(f"{name} does not exist", operation=name)
+        return record
+
+    async def _take(self, name: str, *, start: bool) -> Record | None:
+        """Looks at an operation and, where nobody works on it, does."""
+        record = await self._pools.io(self.operations.current, name)
+        if record is None:
+            if not start:
+                stored = await self._pools.io(self.operations.request, name)
+                if stored is None:
+                    return None
+            return await self._claim(name, None, fell_silent=False)
+        if record.final or name in self._running or self._stopping:
+            return record
+        if record.state == SUSPENDED:
+            return await self._claim(name, record, fell_silent=False) if start else record
+        if record.released:
+            return await self._claim(name, record, fell_silent=False)
+        now = time.monotonic()
+        seen, since = self._seen.get(name, ((), now))
+        if seen != record.fingerprint:
+            self._seen[name] = (record.fingerprint, now)
+        elif now - since > self._settings.silent_seconds:
+            return await self._claim(name, record, fell_silent=True)
+        return record
+
+    async def _claim(self, name: str, previous: Record | None, *, fell_silent: bool) -> Record:
+        if previous is None:
+            record = Record(1, self.owner, PENDING, created=self.operations.now(), updated=self.operations.now())
+        else:
+            record = next_attempt(previous, self.owner, fell_silent=fell_silent)
+        if record.state == FAILED:
+            where = f"{record.progress.stage} {record.progress.done}/{record.progress.total} {record.progress.unit}"
+            error = Internal(
+                f"{name}: attempt {MAX_SILENT_ATTEMPTS} fell silent at {where.strip()}; "
+                "look at the servers' logs, then start again with a new request id",
+                operation=name,
+            )
+            record = replace(record, error=pack_error(error), updated=self.operations.now())
+            await self._pools.io(self.operations.put_record, name, record)
+            await self._pools.io(self.operations.unmark_active, self.service, name)
+            return record
+        self._seen.pop(name, None)
+        await self._pools.io(self.operations.mark_active, self.service, name)
+        await self._pools.io(self.operations.put_record, name, record)
+        log(logger, "attempt claimed", operation=name, attempt=record.attempt, owner=self.owner)
+        task = asyncio.create_task(self._own(name, record))
+        self._running[name] = task
+        task.add_done_callback(lambda done: self._running.pop(name) if self._running.get(name) is done else None)
+        return record
+
+    async def _own(self, name: str, record: Record) -> None:
+        """Does one attempt from its claim to its end, whatever that is."""
+        stored = await self._pools.io(self.operations.request, name)
+        if stored is None or stored.method not in self.methods:
+            raise NotFound(f"{name} has no request of this service", operation=name)
+        method = self.methods[stored.method]
+        attempt = Attempt(name, record, stored.detached, self.operations, self._pools, self._settings)
+        try:
+            await attempt.confirm()
+            if method.trainer:
+                await self._train(method, attempt)
+            else:
+                await self._work(method, stored, attempt)
+        except Superseded:
+            log(logger, "attempt superseded", operation=name, attempt=record.attempt)
+        except Suspended:
+            await attempt.suspend()
+        except (asyncio.CancelledError, Exception) as error:
+            await self._end(attempt, error)
+        finally:
+            if attempt.record.final:
+                await self._pools.io(self.operations.unmark_active, self.service, name)
+
+    async def _work(self, method: Method, stored: StoredRequest, attempt: Attempt) -> None:
+        if method.run is None:
+            raise Internal(f"{method.name} has neither a run nor a trainer")
+        request = method.request.FromString(stored.body)
+        operation = RunningOperation(
+            attempt.name, request, self.operations, self._pools, attempt, self._replicas
+        )
+        async with attempt.alive():
+            result = await attempt.guard(method.run(operation))
+            await attempt.confirm()
+            await attempt.succeed(pack(result))
+
+    async def _train(self, method: Method, attempt: Attempt) -> None:
+        """Waits for its turn, then leaves the attempt to the training process and takes up where that ends."""
+        async with attempt.alive():
+            await attempt.guard(self._training.acquire())
+        try:
+            await attempt.confirm()
+            attempt.record = await run_trainer(method.trainer, attempt.name, attempt.record, self.operations, self._pools)
+        finally:
+            self._training.release()
+        if not attempt.record.final and attempt.record.state != SUSPENDED and not attempt.record.released:
+            log(logger, "trainer died", operation=attempt.name, attempt=attempt.record.attempt)
+            self._running.pop(attempt.name, None)
+            await self._claim(attempt.name, attempt.record, fell_silent=True)
+
+    async def _end(self, attempt: Attempt, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            # The server is going down: the next owner need not wait for our silence.
+            await attempt.release()
+        elif isinstance(error, Cancelled):
+            await attempt.finish(CANCELLED, error=pack_error(error))
+        else:
+            if not isinstance(error, FairloopError):
+                logger.exception("internal error in %s", attempt.name, exc_info=error)
+            await attempt.finish(FAILED, error=pack_error(error))
+
+    async def cancel(self, name: str) -> None:
+        """Asks the owner to stop; a sweep honours it when the owner is gone."""
+        record = await self.current(name)
+        if not record.final:
+            await self._pools.io(self.operations.request_cancel, name)
+            if record.state == SUSPENDED:
+                await self._claim(name, record, fell_silent=False)
+
+    async def wait(self, name: str, seconds: float) -> Record:
+        """The record when it is final, or after the time; renews the lease meanwhile."""
+        deadline = time.monotonic() + seconds
+        pause = 0.05
+        await self._pools.io(self.operations.renew_lease, name)
+        renewed = time.monotonic()
+        while True:
+            record = await self.current(name)
+            remaining = deadline - time.monotonic()
+            if record.final or record.state == SUSPENDED or remaining <= 0:
+                return record
+            if time.monotonic() - renewed > self._settings.lease_seconds / 4:
+                await self._pools.io(self.operations.renew_lease, name)
+                renewed = time.monotonic()
+            await asyncio.sleep(min(pause, remaining))
+            pause = min(pause * 1.5, 0.5)
+
+    async def sweep_forever(self) -> None:
+        """Looks for operations that were left behind, at the start and every so often."""
+        while True:
+            try:
+                for name in await self._pools.io(lambda: list(self.operations.active(self.service))):
+                    record = await self._take(name, start=False)
+                    if record is not None and record.final:
+                        await self._pools.io(self.operations.unmark_active, self.service, name)
+            except FairloopError as error:
+                log(logger, "sweep failed", reason=str(error))
+            await asyncio.sleep(self._settings.sweep_seconds)
+
+    async def stop(self) -> None:
+        """Releases what this server owns, for others to go on with."""
+        self._stopping = True
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def pack_error(error: BaseException) -> str:
+    """The stored form of an error."""
+    return pack_status(to_status(error))

@@ -1,0 +1,136 @@
+"""One server: servicers, operations, health, reflection, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from google.longrunning import operations_pb2_grpc
+from google.protobuf import any_pb2  # noqa: F401  (registers Any for reflection)
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from fairloop.errors import FairloopError
+from fairloop.serving import logs
+from fairloop.serving.interceptors import AuthInterceptor, ContextInterceptor, ErrorInterceptor
+from fairloop.serving.methods import Method, Pools
+from fairloop.serving.operation_store import OperationStore
+from fairloop.serving.operations_servicer import OperationsServicer
+from fairloop.serving.runner import Runner
+from fairloop.serving.settings import ServerSettings, read_settings
+from fairloop.serving.shards import MESSAGE_BYTES, Replicas, ShardComputer, ShardServicer
+from fairloop.store import ObjectStore
+from fairloop.v1 import common_pb2_grpc
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a servicer may use."""
+
+    settings: ServerSettings
+    store: ObjectStore
+    pools: Pools
+    runner: Runner
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a service brings.
+
+    `methods` makes its long-running methods, `register` adds its servicer to
+    the gRPC server; `load` loads models, and until it is done the health check
+    answers NOT_SERVING.
+    """
+
+    name: str
+    full_name: str
+    load: Callable[[ServerSettings, ObjectStore], Any]
+    methods: Callable[[Any, ServerSettings, ObjectStore, Pools], Sequence[Method]]
+    register: Callable[[Any, Server, aio.Server], None]
+
+
+async def serve(service: Service, settings: ServerSettings, started: Callable[[int], Awaitable[None]] | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, then drains, releases operations and returns."""
+    settings.check_bind()
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, str(settings.threads))
+    tokens = settings.tokens()
+    server = aio.server(
+        interceptors=[ContextInterceptor(), ErrorInterceptor(), AuthInterceptor(tokens)],
+        options=[
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MESSAGE_BYTES),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.max_connection_age_ms", 600_000),
+            ("grpc.max_connection_age_grace_ms", 600_000),
+        ],
+    )
+    checks = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
+    await checks.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    try:
+        port = server.add_insecure_port(f"{settings.host}:{settings.port}")
+    except RuntimeError as error:
+        raise FairloopError(f"port {settings.port} of {settings.host} is taken by another process") from error
+
+    store = ObjectStore.from_environment()
+    pools = Pools(settings.io_threads)
+    operations = OperationStore(store)
+    loaded = await pools.compute(service.load, settings, store)
+    replicas = Replicas(settings.peers or f"127.0.0.1:{port}", tokens.get("internal", tokens.get("caller", "")))
+    methods = service.methods(loaded, settings, store, pools)
+    runner = Runner(service.name, methods, operations, pools, replicas, settings)
+    service.register(loaded, Server(settings, store, pools, runner), server)
+    operations_pb2_grpc.add_OperationsServicer_to_server(OperationsServicer(runner, pools), server)
+    computer = ShardComputer(runner.methods, operations, pools)
+    common_pb2_grpc.add_ShardServiceServicer_to_server(ShardServicer(computer), server)
+    reflection.enable_server_reflection(
+        (
+            service.full_name,
+            "google.longrunning.Operations",
+            "grpc.health.v1.Health",
+            reflection.SERVICE_NAME,
+        ),
+        server,
+    )
+    await server.start()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    sweep = asyncio.create_task(runner.sweep_forever())
+    await checks.set("", health_pb2.HealthCheckResponse.SERVING)
+    await checks.set(service.full_name, health_pb2.HealthCheckResponse.SERVING)
+    logs.log(logger, "serving", address=f"{settings.host}:{port}", port=port, owner=runner.owner, pid=os.getpid())
+    if started is not None:
+        await started(port)
+    await stop.wait()
+    logs.log(logger, "draining")
+    await checks.enter_graceful_shutdown()
+    sweep.cancel()
+    await runner.stop()
+    await server.stop(settings.drain_seconds)
+    await replicas.close()
+    pools.close()
+    logs.log(logger, "stopped")
+
+
+def main(service: Service) -> NoReturn:
+    """The body of every `__main__.py`: settings, logs, serve; wrong settings exit with a sentence."""
+    logs.configure(service.name)
+    try:
+        settings = read_settings()
+        asyncio.run(serve(service, settings))
+    except FairloopError as error:
+        raise SystemExit(f"fairloop {service.name}: {error}") from None
+    raise SystemExit(0)

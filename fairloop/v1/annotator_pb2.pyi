@@ -1,0 +1,161 @@
+from fairloop.v1 import common_pb2 as _common_pb2
+from google.longrunning import operations_pb2 as _operations_pb2
+from google.rpc import status_pb2 as _status_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class AnnotatorInfo(_message.Message):
+    __slots__ = ("name", "version", "attributes", "description")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    attributes: _containers.RepeatedScalarFieldContainer[str]
+    description: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., attributes: _Optional[_Iterable[str]] = ..., description: _Optional[str] = ...) -> None: ...
+
+class ListAnnotatorsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListAnnotatorsResponse(_message.Message):
+    __slots__ = ("annotators",)
+    ANNOTATORS_FIELD_NUMBER: _ClassVar[int]
+    annotators: _containers.RepeatedCompositeFieldContainer[AnnotatorInfo]
+    def __init__(self, annotators: _Optional[_Iterable[_Union[AnnotatorInfo, _Mapping]]] = ...) -> None: ...
+
+class ImageItem(_message.Message):
+    __slots__ = ("item_id", "image")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    item_id: str
+    image: bytes
+    def __init__(self, item_id: _Optional[str] = ..., image: _Optional[bytes] = ...) -> None: ...
+
+class PerceivedAttribute(_message.Message):
+    __slots__ = ("source", "label", "probabilities", "value", "uncertain", "sensitivity")
+    class SensitivityEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    UNCERTAIN_FIELD_NUMBER: _ClassVar[int]
+    SENSITIVITY_FIELD_NUMBER: _ClassVar[int]
+    source: _common_pb2.LabelSource
+    label: str
+    probabilities: _containers.RepeatedScalarFieldContainer[float]
+    value: float
+    uncertain: bool
+    sensitivity: _containers.ScalarMap[str, str]
+    def __init__(self, source: _Optional[_Union[_common_pb2.LabelSource, _Mapping]] = ..., label: _Optional[str] = ..., probabilities: _Optional[_Iterable[float]] = ..., value: _Optional[float] = ..., uncertain: _Optional[bool] = ..., sensitivity: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class FaceDescription(_message.Message):
+    __slots__ = ("status", "faces_found", "box", "landmarks", "quality", "perceived", "scene")
+    class SceneEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    FACES_FOUND_FIELD_NUMBER: _ClassVar[int]
+    BOX_FIELD_NUMBER: _ClassVar[int]
+    LANDMARKS_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    PERCEIVED_FIELD_NUMBER: _ClassVar[int]
+    SCENE_FIELD_NUMBER: _ClassVar[int]
+    status: _common_pb2.FaceStatus
+    faces_found: int
+    box: _containers.RepeatedScalarFieldContainer[float]
+    landmarks: _containers.RepeatedScalarFieldContainer[float]
+    quality: float
+    perceived: _containers.RepeatedCompositeFieldContainer[PerceivedAttribute]
+    scene: _containers.ScalarMap[str, float]
+    def __init__(self, status: _Optional[_Union[_common_pb2.FaceStatus, str]] = ..., faces_found: _Optional[int] = ..., box: _Optional[_Iterable[float]] = ..., landmarks: _Optional[_Iterable[float]] = ..., quality: _Optional[float] = ..., perceived: _Optional[_Iterable[_Union[PerceivedAttribute, _Mapping]]] = ..., scene: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class AnnotatedImage(_message.Message):
+    __slots__ = ("item_id", "face", "error")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    FACE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    item_id: str
+    face: FaceDescription
+    error: _status_pb2.Status
+    def __init__(self, item_id: _Optional[str] = ..., face: _Optional[_Union[FaceDescription, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class AnnotateImagesRequest(_message.Message):
+    __slots__ = ("images", "annotators")
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    ANNOTATORS_FIELD_NUMBER: _ClassVar[int]
+    images: _containers.RepeatedCompositeFieldContainer[ImageItem]
+    annotators: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, images: _Optional[_Iterable[_Union[ImageItem, _Mapping]]] = ..., annotators: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class AnnotateImagesResponse(_message.Message):
+    __slots__ = ("images", "annotators")
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    ANNOTATORS_FIELD_NUMBER: _ClassVar[int]
+    images: _containers.RepeatedCompositeFieldContainer[AnnotatedImage]
+    annotators: _containers.RepeatedCompositeFieldContainer[AnnotatorInfo]
+    def __init__(self, images: _Optional[_Iterable[_Union[AnnotatedImage, _Mapping]]] = ..., annotators: _Optional[_Iterable[_Union[AnnotatorInfo, _Mapping]]] = ...) -> None: ...
+
+class StreamAnnotateRequest(_message.Message):
+    __slots__ = ("images", "annotators")
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    ANNOTATORS_FIELD_NUMBER: _ClassVar[int]
+    images: _containers.RepeatedCompositeFieldContainer[ImageItem]
+    annotators: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, images: _Optional[_Iterable[_Union[ImageItem, _Mapping]]] = ..., annotators: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class StreamAnnotateResponse(_message.Message):
+    __slots__ = ("images", "annotators")
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    ANNOTATORS_FIELD_NUMBER: _ClassVar[int]
+    images: _containers.RepeatedCompositeFieldContainer[AnnotatedImage]
+    annotators: _containers.RepeatedCompositeFieldContainer[AnnotatorInfo]
+    def __init__(self, images: _Optional[_Iterable[_Union[AnnotatedImage, _Mapping]]] = ..., annotators: _Optional[_Iterable[_Union[AnnotatorInfo, _Mapping]]] = ...) -> None: ...
+
+class AnnotateRequest(_message.Message):
+    __slots__ = ("dataset", "annotators", "request_id", "detached")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    ANNOTATORS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DETACHED_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    annotators: _containers.RepeatedScalarFieldContainer[str]
+    request_id: str
+    detached: bool
+    def __init__(self, dataset: _Optional[str] = ..., annotators: _Optional[_Iterable[str]] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ...) -> None: ...
+
+class AnnotateResult(_message.Message):
+    __slots__ = ("annotations", "images", "statuses", "annotators")
+    class StatusesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    ANNOTATORS_FIELD_NUMBER: _ClassVar[int]
+    annotations: str
+    images: int
+    statuses: _containers.ScalarMap[str, int]
+    annotators: _containers.RepeatedCompositeFieldContainer[AnnotatorInfo]
+    def __init__(self, annotations: _Optional[str] = ..., images: _Optional[int] = ..., statuses: _Optional[_Mapping[str, int]] = ..., annotators: _Optional[_Iterable[_Union[AnnotatorInfo, _Mapping]]] = ...) -> None: ...

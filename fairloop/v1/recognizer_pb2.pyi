@@ -1,0 +1,132 @@
+from fairloop.v1 import common_pb2 as _common_pb2
+from google.longrunning import operations_pb2 as _operations_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Schedule(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SCHEDULE_UNSPECIFIED: _ClassVar[Schedule]
+    SCHEDULE_CONSTANT: _ClassVar[Schedule]
+    SCHEDULE_COSINE: _ClassVar[Schedule]
+    SCHEDULE_POLYNOMIAL: _ClassVar[Schedule]
+SCHEDULE_UNSPECIFIED: Schedule
+SCHEDULE_CONSTANT: Schedule
+SCHEDULE_COSINE: Schedule
+SCHEDULE_POLYNOMIAL: Schedule
+
+class RecognizerModel(_message.Message):
+    __slots__ = ("name", "kind", "description", "dimension", "parents", "licence")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    DIMENSION_FIELD_NUMBER: _ClassVar[int]
+    PARENTS_FIELD_NUMBER: _ClassVar[int]
+    LICENCE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    kind: str
+    description: str
+    dimension: int
+    parents: _containers.RepeatedScalarFieldContainer[str]
+    licence: str
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., description: _Optional[str] = ..., dimension: _Optional[int] = ..., parents: _Optional[_Iterable[str]] = ..., licence: _Optional[str] = ...) -> None: ...
+
+class ListRecognizerModelsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListRecognizerModelsResponse(_message.Message):
+    __slots__ = ("models", "next_page_token")
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[RecognizerModel]
+    next_page_token: str
+    def __init__(self, models: _Optional[_Iterable[_Union[RecognizerModel, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class EmbedRequest(_message.Message):
+    __slots__ = ("dataset", "model", "request_id", "detached")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DETACHED_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    model: str
+    request_id: str
+    detached: bool
+    def __init__(self, dataset: _Optional[str] = ..., model: _Optional[str] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ...) -> None: ...
+
+class EmbedResult(_message.Message):
+    __slots__ = ("embeddings", "images", "statuses", "model")
+    class StatusesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    embeddings: str
+    images: int
+    statuses: _containers.ScalarMap[str, int]
+    model: str
+    def __init__(self, embeddings: _Optional[str] = ..., images: _Optional[int] = ..., statuses: _Optional[_Mapping[str, int]] = ..., model: _Optional[str] = ...) -> None: ...
+
+class TrainingOptions(_message.Message):
+    __slots__ = ("epochs", "batch_size", "learning_rate", "schedule", "margin", "scale", "checkpoint_steps")
+    EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    MARGIN_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_STEPS_FIELD_NUMBER: _ClassVar[int]
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    schedule: Schedule
+    margin: float
+    scale: float
+    checkpoint_steps: int
+    def __init__(self, epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., schedule: _Optional[_Union[Schedule, str]] = ..., margin: _Optional[float] = ..., scale: _Optional[float] = ..., checkpoint_steps: _Optional[int] = ...) -> None: ...
+
+class FineTuneRecognizerRequest(_message.Message):
+    __slots__ = ("dataset", "target_model", "seed", "options", "request_id", "detached")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    TARGET_MODEL_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DETACHED_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    target_model: str
+    seed: int
+    options: TrainingOptions
+    request_id: str
+    detached: bool
+    def __init__(self, dataset: _Optional[str] = ..., target_model: _Optional[str] = ..., seed: _Optional[int] = ..., options: _Optional[_Union[TrainingOptions, _Mapping]] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ...) -> None: ...
+
+class FineTuneRecognizerResult(_message.Message):
+    __slots__ = ("model", "steps", "images", "subjects", "loss")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    SUBJECTS_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    steps: int
+    images: int
+    subjects: int
+    loss: float
+    def __init__(self, model: _Optional[str] = ..., steps: _Optional[int] = ..., images: _Optional[int] = ..., subjects: _Optional[int] = ..., loss: _Optional[float] = ...) -> None: ...

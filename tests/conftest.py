@@ -1,0 +1,43 @@
+"""Fixtures that many tests share: a real S3 server and a store on it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fairloop.store import ObjectStore, StoreSettings
+
+from tests.support.processes import Process, start_store
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The FAIRLOOP_S3_* variables of a real S3 server that lives for the session."""
+    process, environment = start_store(tmp_path_factory.mktemp("s3"))
+    yield environment
+    process.stop()
+
+
+@pytest.fixture
+def store_environment(s3: dict[str, str]) -> dict[str, str]:
+    """The variables of a bucket of one's own."""
+    return {**s3, "FAIRLOOP_S3_BUCKET": f"test-{uuid.uuid4().hex[:12]}"}
+
+
+@pytest.fixture
+def store(store_environment: dict[str, str]) -> ObjectStore:
+    """An empty bucket on the real server."""
+    made = ObjectStore(
+        StoreSettings(
+            endpoint=store_environment["FAIRLOOP_S3_ENDPOINT"],
+            access_key=store_environment["FAIRLOOP_S3_ACCESS_KEY"],
+            secret_key=store_environment["FAIRLOOP_S3_SECRET_KEY"],
+            bucket=store_environment["FAIRLOOP_S3_BUCKET"],
+        )
+    )
+    made.ensure_bucket()
+    return made
+
+
