@@ -7,6 +7,7 @@ image; `version` comes from the shard hashes and the logical rows.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import tarfile
@@ -271,3 +272,13 @@ class Dataset:
             name = f"{self.name}/images/{row['image_id']}"
             raise DataLoss(f"{name}: the stored bytes do not have the sha256 of the index", object=name)
         return data
+
+
+@functools.lru_cache(maxsize=8)
+def open_dataset(store: ObjectStore, name: str) -> Dataset:
+    """`Dataset.open`, remembering the last few: the shards of one operation share an index.
+
+    A version's contents never change under its name, so what is remembered
+    stays true; the bytes of images are read and checked each time.
+    """
+    return Dataset.open(store, name)

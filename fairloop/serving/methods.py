@@ -50,6 +50,20 @@ class ShardOutput:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """One piece of an operation's work.
+
+    `index` and `spec` say what it is: a record of it is good for every later
+    attempt. `hint` may spare work that is known to be unneeded by now; it must
+    not change what the caller takes from the output.
+    """
+
+    index: int
+    spec: Mapping[str, Any]
+    hint: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ShardContext:
     """What computing one shard may use."""
 
@@ -69,8 +83,8 @@ class Method:
 
     `validate` raises for a wrong request before anything is stored. `run`
     drives the operation on its owner and returns the result; it gets its
-    shards computed through `operation.shards`. `shard` computes one of them,
-    on any replica. A method with `trainer` has neither: its work is the process
+    shards computed through `operation.shards`. `shard` computes one of them, on
+    any replica, from the request and the shard's spec and hint in one mapping. A method with `trainer` has neither: its work is the process
     `python -m {trainer} --operation operations/{id}`.
     """
 

@@ -10,15 +10,14 @@ from google.protobuf import empty_pb2, timestamp_pb2
 from grpc import aio
 
 from fairloop import names
-from fairloop.errors import InvalidInput
+from fairloop.serving.context import current
 from fairloop.serving.methods import Pools
 from fairloop.serving.operation_store import StoredRequest, unpack_any, unpack_status
+from fairloop.serving.pages import page
 from fairloop.serving.record import SUCCEEDED, Record
 from fairloop.serving.runner import Runner
 from fairloop.v1 import common_pb2
 
-PAGE = 100
-LARGEST_PAGE = 1_000
 LONGEST_WAIT_SECONDS = 300.0
 
 
@@ -58,6 +57,13 @@ def to_operation(name: str, record: Record, request: StoredRequest | None) -> op
     return operation
 
 
+async def started(runner: Runner, method: str, request: Any) -> operations_pb2.Operation:
+    """Starts the request on behalf of the caller; the reply of every long-running method."""
+    name = await runner.start(method, request, current().caller)
+    record = await runner.current(name)
+    return to_operation(name, record, await runner.stored_request(name))
+
+
 class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignore[misc]  # untyped package
     """gRPC in, plain calls out."""
 
@@ -66,7 +72,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         self._pools = pools
 
     async def _reply(self, name: str, record: Record) -> operations_pb2.Operation:
-        return to_operation(name, record, await self._pools.io(self._runner.operations.request, name))
+        return to_operation(name, record, await self._runner.stored_request(name))
 
     async def GetOperation(  # noqa: N802
         self, request: operations_pb2.GetOperationRequest, context: aio.ServicerContext[Any, Any]
@@ -77,21 +83,14 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
     async def ListOperations(  # noqa: N802
         self, request: operations_pb2.ListOperationsRequest, context: aio.ServicerContext[Any, Any]
     ) -> operations_pb2.ListOperationsResponse:
-        if not 0 <= request.page_size <= LARGEST_PAGE:
-            raise InvalidInput("page_size", f"{request.page_size} is outside 0–{LARGEST_PAGE}")
-        size = request.page_size or PAGE
-        found = await self._pools.io(
-            lambda: sorted(n for n in self._runner.operations.names(self._runner.service) if n > request.page_token)
-        )
-        page = found[:size]
+        everything = await self._pools.io(lambda: sorted(self._runner.operations.names(self._runner.service)))
+        found, token = page(everything, request.page_size, request.page_token, str)
         replies = []
-        for name in page:
+        for name in found:
             record = await self._pools.io(self._runner.operations.current, name)
             if record is not None:
                 replies.append(await self._reply(name, record))
-        return operations_pb2.ListOperationsResponse(
-            operations=replies, next_page_token=page[-1] if len(found) > size else ""
-        )
+        return operations_pb2.ListOperationsResponse(operations=replies, next_page_token=token)
 
     async def CancelOperation(  # noqa: N802
         self, request: operations_pb2.CancelOperationRequest, context: aio.ServicerContext[Any, Any]

@@ -14,14 +14,14 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fairloop.errors import AlreadyExists, Cancelled, FairloopError, Internal, InvalidInput, NotFound, to_status
 from fairloop.serving.attempt import Attempt, Superseded, Suspended
 from fairloop.serving.logs import log
-from fairloop.serving.methods import Method, Pools, ShardOutput
+from fairloop.serving.methods import Method, Pools, Shard, ShardOutput
 from fairloop.serving.operation_store import OperationStore, StoredRequest, pack, pack_status
 from fairloop.serving.record import (
     CANCELLED,
@@ -54,9 +54,13 @@ class RunningOperation:
     attempt: Attempt
     replicas: Replicas
 
-    async def shards(self, specs: Iterable[Mapping[str, Any]]) -> AsyncIterator[ShardOutput]:
-        """Outputs of the shards in order. Stops when the operation is cancelled, suspended or superseded."""
-        outputs = fan_out(self.replicas, self.name, self.attempt.record.attempt, specs)
+    async def shards(self, shards: Iterable[Shard]) -> AsyncIterator[ShardOutput]:
+        """Outputs of the shards in order. Stops when the operation is cancelled, suspended or superseded.
+
+        Shards are read lazily: one is asked for when there is a replica free to
+        compute it, and by then every output yielded before was dealt with.
+        """
+        outputs = fan_out(self.replicas, self.name, self.attempt.record.attempt, shards)
         try:
             async for output in outputs:
                 await self.attempt.confirm()
@@ -133,6 +137,10 @@ class Runner:
         if record is None:
             raise NotFound(f"{name} does not exist", operation=name)
         return record
+
+    async def stored_request(self, name: str) -> StoredRequest | None:
+        """What was asked."""
+        return await self._pools.io(self.operations.request, name)
 
     async def _take(self, name: str, *, start: bool) -> Record | None:
         """Looks at an operation and, where nobody works on it, does."""

@@ -39,6 +39,7 @@ class ServerSettings(BaseSettings):
     sweep_seconds: float = Field(10.0, gt=0, le=600, description="How often to look for operations left behind.")
     lease_seconds: float = Field(120.0, gt=0, le=86_400, description="An operation is suspended unless waited for.")
     drain_seconds: float = Field(20.0, gt=0, le=600, description="How long quick calls may take after SIGTERM.")
+    annotators: str = Field("", description="Annotators to load, by comma; default: all that are registered.")
     annotator_address: str = Field("127.0.0.1:9312", description="The annotator, for accepting what is generated.")
 
     @property

@@ -17,7 +17,7 @@ from grpc import aio
 from fairloop.errors import DataLoss, FairloopError, Unavailable, from_rpc
 from fairloop.manifest import Part
 from fairloop.serving.logs import log
-from fairloop.serving.methods import Method, Pools, ShardContext, ShardOutput
+from fairloop.serving.methods import Method, Pools, Shard, ShardContext, ShardOutput
 from fairloop.serving.operation_store import OperationStore
 from fairloop.tables import canonical_json
 from fairloop.v1 import common_pb2, common_pb2_grpc
@@ -46,10 +46,11 @@ class ShardComputer:
         self._operations = operations
         self._pools = pools
 
-    async def compute(self, operation: str, attempt: int, index: int, spec: Mapping[str, Any]) -> dict[str, Any]:
+    async def compute(self, operation: str, attempt: int, shard: Shard) -> dict[str, Any]:
         """The shard's record, from the store where it is there already."""
+        index = shard.index
         found = await self._pools.io(self._operations.shard, operation, index)
-        digest = spec_digest(spec)
+        digest = spec_digest(shard.spec)
         if found is not None:
             if found["spec"] != digest:
                 raise DataLoss(f"shard {index} of {operation} was recorded for other work", shard=str(index))
@@ -63,7 +64,7 @@ class ShardComputer:
         request = method.request.FromString(stored.body)
         log(logger, "shard started", operation=operation, shard=index, attempt=attempt)
         context = ShardContext(operation, index, self._operations.store, self._pools)
-        output = await method.shard(request, spec, context)
+        output = await method.shard(request, {**shard.spec, **shard.hint}, context)
         record = {
             "index": index,
             "attempt": attempt,
@@ -86,9 +87,8 @@ class ShardServicer(common_pb2_grpc.ShardServiceServicer):
     async def RunShard(  # noqa: N802
         self, request: common_pb2.RunShardRequest, context: aio.ServicerContext[Any, Any]
     ) -> common_pb2.RunShardResponse:
-        record = await self._computer.compute(
-            request.operation, request.attempt, request.index, json.loads(request.spec)
-        )
+        shard = Shard(request.index, json.loads(request.spec), json.loads(request.hint or "{}"))
+        record = await self._computer.compute(request.operation, request.attempt, shard)
         return common_pb2.RunShardResponse(record=json.dumps(record))
 
 
@@ -123,11 +123,13 @@ class Replicas:
             )
         return common_pb2_grpc.ShardServiceStub(self._channels[address])
 
-    async def run(
-        self, address: str, operation: str, attempt: int, index: int, spec: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    async def run(self, address: str, operation: str, attempt: int, shard: Shard) -> dict[str, Any]:
         request = common_pb2.RunShardRequest(
-            operation=operation, attempt=attempt, index=index, spec=canonical_json(spec).decode()
+            operation=operation,
+            attempt=attempt,
+            index=shard.index,
+            spec=canonical_json(shard.spec).decode(),
+            hint=canonical_json(shard.hint).decode(),
         )
         try:
             reply = await self.stub(address).RunShard(request, metadata=self._metadata, wait_for_ready=False)
@@ -142,13 +144,14 @@ class Replicas:
 
 
 async def fan_out(
-    replicas: Replicas, operation: str, attempt: int, specs: Iterable[Mapping[str, Any]]
+    replicas: Replicas, operation: str, attempt: int, shards: Iterable[Shard]
 ) -> AsyncIterator[ShardOutput]:
-    """Outputs of the shards in the order of their specs, computed ahead on all replicas.
+    """Outputs of the shards in their order, computed ahead on all replicas.
 
-    Specs are read lazily, so a caller that stops early leaves at most the
-    shards in flight behind. A shard that fails for want of its replica goes to
-    another; one that fails for its content ends the operation, named.
+    Shards are read lazily, so a caller that stops early leaves at most those in
+    flight behind, and they are cancelled. A shard that fails for want of its
+    replica goes to another; one that fails for its content ends the operation,
+    named.
     """
     addresses = await replicas.addresses()
     slots: asyncio.Queue[str] = asyncio.Queue()
@@ -156,33 +159,32 @@ async def fan_out(
         for address in addresses:
             slots.put_nowait(address)
 
-    async def one(index: int, spec: Mapping[str, Any]) -> ShardOutput:
-        for attempt_at in range(TRIES):
+    async def one(shard: Shard) -> ShardOutput:
+        for tried in range(TRIES):
             address = await slots.get()
             try:
-                return output_of(await replicas.run(address, operation, attempt, index, spec))
+                return output_of(await replicas.run(address, operation, attempt, shard))
             except Unavailable as error:
-                if attempt_at == TRIES - 1:
+                if tried == TRIES - 1:
                     raise
-                log(logger, "shard goes elsewhere", operation=operation, shard=index, reason=str(error))
-                await asyncio.sleep(0.2 * 2**attempt_at)
+                log(logger, "shard goes elsewhere", operation=operation, shard=shard.index, reason=str(error))
+                await asyncio.sleep(0.2 * 2**tried)
             except FairloopError as error:
-                error.metadata["shard"] = str(index)
+                error.metadata["shard"] = str(shard.index)
                 raise
             finally:
                 slots.put_nowait(address)
-        raise Unavailable(f"shard {index} of {operation} found no replica", shard=str(index))
+        raise Unavailable(f"shard {shard.index} of {operation} found no replica", shard=str(shard.index))
 
-    window = IN_FLIGHT_PER_REPLICA * len(addresses)
     pending: deque[asyncio.Task[ShardOutput]] = deque()
-    iterator = enumerate(specs)
+    iterator = iter(shards)
     try:
         while True:
-            while len(pending) < window:
+            while len(pending) < IN_FLIGHT_PER_REPLICA * len(addresses):
                 following = next(iterator, None)
                 if following is None:
                     break
-                pending.append(asyncio.create_task(one(*following)))
+                pending.append(asyncio.create_task(one(following)))
             if not pending:
                 return
             yield await pending.popleft()
@@ -190,5 +192,3 @@ async def fan_out(
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
-
-

@@ -22,11 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from fairloop.v1 import common_pb2 as fairloop_dot_v1_dot_common__pb2
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66\x61irloop/v1/recognizer.proto\x12\x0b\x66\x61irloop.v1\x1a\x18\x66\x61irloop/v1/common.proto\x1a#google/longrunning/operations.proto\"w\n\x0fRecognizerModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\x05\x12\x0f\n\x07parents\x18\x05 \x03(\t\x12\x0f\n\x07licence\x18\x06 \x01(\t\"D\n\x1bListRecognizerModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"e\n\x1cListRecognizerModelsResponse\x12,\n\x06models\x18\x01 \x03(\x0b\x32\x1c.fairloop.v1.RecognizerModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x0c\x45mbedRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x10\n\x08\x64\x65tached\x18\x04 \x01(\x08\"\xab\x01\n\x0b\x45mbedResult\x12\x12\n\nembeddings\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x01(\x03\x12\x38\n\x08statuses\x18\x03 \x03(\x0b\x32&.fairloop.v1.EmbedResult.StatusesEntry\x12\r\n\x05model\x18\x04 \x01(\t\x1a/\n\rStatusesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xbe\x01\n\x0fTrainingOptions\x12\x0e\n\x06\x65pochs\x18\x01 \x01(\x05\x12\x12\n\nbatch_size\x18\x02 \x01(\x05\x12\x15\n\rlearning_rate\x18\x03 \x01(\x01\x12\'\n\x08schedule\x18\x04 \x01(\x0e\x32\x15.fairloop.v1.Schedule\x12\x13\n\x06margin\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05scale\x18\x06 \x01(\x01\x12\x18\n\x10\x63heckpoint_steps\x18\x07 \x01(\x05\x42\t\n\x07_margin\"\xa5\x01\n\x19\x46ineTuneRecognizerRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x14\n\x0ctarget_model\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12-\n\x07options\x18\x04 \x01(\x0b\x32\x1c.fairloop.v1.TrainingOptions\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x10\n\x08\x64\x65tached\x18\x06 \x01(\x08\"h\n\x18\x46ineTuneRecognizerResult\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05steps\x18\x02 \x01(\x03\x12\x0e\n\x06images\x18\x03 \x01(\x03\x12\x10\n\x08subjects\x18\x04 \x01(\x03\x12\x0c\n\x04loss\x18\x05 \x01(\x01*i\n\x08Schedule\x12\x18\n\x14SCHEDULE_UNSPECIFIED\x10\x00\x12\x15\n\x11SCHEDULE_CONSTANT\x10\x01\x12\x13\n\x0fSCHEDULE_COSINE\x10\x02\x12\x17\n\x13SCHEDULE_POLYNOMIAL\x10\x03\x32\xe4\x02\n\x11RecognizerService\x12\x61\n\nListModels\x12(.fairloop.v1.ListRecognizerModelsRequest\x1a).fairloop.v1.ListRecognizerModelsResponse\x12\x66\n\x05\x45mbed\x12\x19.fairloop.v1.EmbedRequest\x1a\x1d.google.longrunning.Operation\"#\xca\x41 \n\x0b\x45mbedResult\x12\x11OperationMetadata\x12\x83\x01\n\x08\x46ineTune\x12&.fairloop.v1.FineTuneRecognizerRequest\x1a\x1d.google.longrunning.Operation\"0\xca\x41-\n\x18\x46ineTuneRecognizerResult\x12\x11OperationMetadatab\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66\x61irloop/v1/recognizer.proto\x12\x0b\x66\x61irloop.v1\x1a#google/longrunning/operations.proto\"w\n\x0fRecognizerModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\x05\x12\x0f\n\x07parents\x18\x05 \x03(\t\x12\x0f\n\x07licence\x18\x06 \x01(\t\"D\n\x1bListRecognizerModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"e\n\x1cListRecognizerModelsResponse\x12,\n\x06models\x18\x01 \x03(\x0b\x32\x1c.fairloop.v1.RecognizerModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x0c\x45mbedRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x10\n\x08\x64\x65tached\x18\x04 \x01(\x08\"\xab\x01\n\x0b\x45mbedResult\x12\x12\n\nembeddings\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x01(\x03\x12\x38\n\x08statuses\x18\x03 \x03(\x0b\x32&.fairloop.v1.EmbedResult.StatusesEntry\x12\r\n\x05model\x18\x04 \x01(\t\x1a/\n\rStatusesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xbe\x01\n\x0fTrainingOptions\x12\x0e\n\x06\x65pochs\x18\x01 \x01(\x05\x12\x12\n\nbatch_size\x18\x02 \x01(\x05\x12\x15\n\rlearning_rate\x18\x03 \x01(\x01\x12\'\n\x08schedule\x18\x04 \x01(\x0e\x32\x15.fairloop.v1.Schedule\x12\x13\n\x06margin\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05scale\x18\x06 \x01(\x01\x12\x18\n\x10\x63heckpoint_steps\x18\x07 \x01(\x05\x42\t\n\x07_margin\"\xa5\x01\n\x19\x46ineTuneRecognizerRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x14\n\x0ctarget_model\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12-\n\x07options\x18\x04 \x01(\x0b\x32\x1c.fairloop.v1.TrainingOptions\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x10\n\x08\x64\x65tached\x18\x06 \x01(\x08\"h\n\x18\x46ineTuneRecognizerResult\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05steps\x18\x02 \x01(\x03\x12\x0e\n\x06images\x18\x03 \x01(\x03\x12\x10\n\x08subjects\x18\x04 \x01(\x03\x12\x0c\n\x04loss\x18\x05 \x01(\x01*i\n\x08Schedule\x12\x18\n\x14SCHEDULE_UNSPECIFIED\x10\x00\x12\x15\n\x11SCHEDULE_CONSTANT\x10\x01\x12\x13\n\x0fSCHEDULE_COSINE\x10\x02\x12\x17\n\x13SCHEDULE_POLYNOMIAL\x10\x03\x32\xe4\x02\n\x11RecognizerService\x12\x61\n\nListModels\x12(.fairloop.v1.ListRecognizerModelsRequest\x1a).fairloop.v1.ListRecognizerModelsResponse\x12\x66\n\x05\x45mbed\x12\x19.fairloop.v1.EmbedRequest\x1a\x1d.google.longrunning.Operation\"#\xca\x41 \n\x0b\x45mbedResult\x12\x11OperationMetadata\x12\x83\x01\n\x08\x46ineTune\x12&.fairloop.v1.FineTuneRecognizerRequest\x1a\x1d.google.longrunning.Operation\"0\xca\x41-\n\x18\x46ineTuneRecognizerResult\x12\x11OperationMetadatab\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,26 +38,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECOGNIZERSERVICE'].methods_by_name['Embed']._serialized_options = b'\312A \n\013EmbedResult\022\021OperationMetadata'
   _globals['_RECOGNIZERSERVICE'].methods_by_name['FineTune']._loaded_options = None
   _globals['_RECOGNIZERSERVICE'].methods_by_name['FineTune']._serialized_options = b'\312A-\n\030FineTuneRecognizerResult\022\021OperationMetadata'
-  _globals['_SCHEDULE']._serialized_start=1129
-  _globals['_SCHEDULE']._serialized_end=1234
-  _globals['_RECOGNIZERMODEL']._serialized_start=108
-  _globals['_RECOGNIZERMODEL']._serialized_end=227
-  _globals['_LISTRECOGNIZERMODELSREQUEST']._serialized_start=229
-  _globals['_LISTRECOGNIZERMODELSREQUEST']._serialized_end=297
-  _globals['_LISTRECOGNIZERMODELSRESPONSE']._serialized_start=299
-  _globals['_LISTRECOGNIZERMODELSRESPONSE']._serialized_end=400
-  _globals['_EMBEDREQUEST']._serialized_start=402
-  _globals['_EMBEDREQUEST']._serialized_end=486
-  _globals['_EMBEDRESULT']._serialized_start=489
-  _globals['_EMBEDRESULT']._serialized_end=660
-  _globals['_EMBEDRESULT_STATUSESENTRY']._serialized_start=613
-  _globals['_EMBEDRESULT_STATUSESENTRY']._serialized_end=660
-  _globals['_TRAININGOPTIONS']._serialized_start=663
-  _globals['_TRAININGOPTIONS']._serialized_end=853
-  _globals['_FINETUNERECOGNIZERREQUEST']._serialized_start=856
-  _globals['_FINETUNERECOGNIZERREQUEST']._serialized_end=1021
-  _globals['_FINETUNERECOGNIZERRESULT']._serialized_start=1023
-  _globals['_FINETUNERECOGNIZERRESULT']._serialized_end=1127
-  _globals['_RECOGNIZERSERVICE']._serialized_start=1237
-  _globals['_RECOGNIZERSERVICE']._serialized_end=1593
+  _globals['_SCHEDULE']._serialized_start=1103
+  _globals['_SCHEDULE']._serialized_end=1208
+  _globals['_RECOGNIZERMODEL']._serialized_start=82
+  _globals['_RECOGNIZERMODEL']._serialized_end=201
+  _globals['_LISTRECOGNIZERMODELSREQUEST']._serialized_start=203
+  _globals['_LISTRECOGNIZERMODELSREQUEST']._serialized_end=271
+  _globals['_LISTRECOGNIZERMODELSRESPONSE']._serialized_start=273
+  _globals['_LISTRECOGNIZERMODELSRESPONSE']._serialized_end=374
+  _globals['_EMBEDREQUEST']._serialized_start=376
+  _globals['_EMBEDREQUEST']._serialized_end=460
+  _globals['_EMBEDRESULT']._serialized_start=463
+  _globals['_EMBEDRESULT']._serialized_end=634
+  _globals['_EMBEDRESULT_STATUSESENTRY']._serialized_start=587
+  _globals['_EMBEDRESULT_STATUSESENTRY']._serialized_end=634
+  _globals['_TRAININGOPTIONS']._serialized_start=637
+  _globals['_TRAININGOPTIONS']._serialized_end=827
+  _globals['_FINETUNERECOGNIZERREQUEST']._serialized_start=830
+  _globals['_FINETUNERECOGNIZERREQUEST']._serialized_end=995
+  _globals['_FINETUNERECOGNIZERRESULT']._serialized_start=997
+  _globals['_FINETUNERECOGNIZERRESULT']._serialized_end=1101
+  _globals['_RECOGNIZERSERVICE']._serialized_start=1211
+  _globals['_RECOGNIZERSERVICE']._serialized_end=1567
 # @@protoc_insertion_point(module_scope)

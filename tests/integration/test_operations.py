@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from fairloop.errors import AlreadyExists, Cancelled, InvalidInput, NotFound, Pr
 from fairloop.store import ObjectStore
 from fairloop.v1.annotator_pb2 import AnnotateRequest, AnnotateResult
 
-from tests.support.processes import Process, free_port, select_pause, start_service
+from tests.support.processes import Process, free_port, start_service
+from tests.support.progress import between, state_is, wait_until
 
 QUICK = {
     "FAIRLOOP_HEARTBEAT_SECONDS": "0.3",
@@ -58,24 +59,6 @@ def request(count: int, request_id: str = "r") -> AnnotateRequest:
     return AnnotateRequest(
         dataset=DATASET, annotators=[f"a{i}" for i in range(count)], request_id=request_id
     )
-
-
-def wait_until(operation: Operation[AnnotateResult], reached: Callable[[Progress], bool]) -> Progress:
-    while True:
-        progress = operation.progress()
-        if reached(progress):
-            return progress
-        assert progress.state in ("PENDING", "RUNNING"), progress
-        select_pause(0.02)
-
-
-def between(low: float, high: float) -> Callable[[Progress], bool]:
-    def reached(progress: Progress) -> bool:
-        share = progress.done / progress.total if progress.total else 0.0
-        assert share <= high, f"too late: {progress}"
-        return share >= low
-
-    return reached
 
 
 def undisturbed(servers: Servers, count: int) -> str:
@@ -182,22 +165,13 @@ def test_cancel_stops_at_once_and_leaves_no_resource(servers: Servers, store: Ob
 def test_an_operation_that_nobody_waits_for_is_suspended_and_the_next_start_goes_on(servers: Servers) -> None:
     _, client = servers.start("one", FAIRLOOP_LEASE_SECONDS="1")
     operation = client.annotate(request(40))
-    progress = wait_until_state(operation, "SUSPENDED")
+    progress = wait_until(operation, state_is("SUSPENDED"))
     assert 0 < progress.done < 40
     with pytest.raises(PreconditionFailed, match="suspended"):
         operation.result(5)
     assert client.annotate(request(40)).result(60, on_progress=lambda _: None, every=0.2).images == 40
     started = servers.started_shards()
     assert len(started) - len(set(started)) <= 2
-
-
-def wait_until_state(operation: Operation[AnnotateResult], state: str) -> Progress:
-    while True:
-        progress = operation.progress()
-        if progress.state == state:
-            return progress
-        assert progress.state in ("PENDING", "RUNNING"), progress
-        select_pause(0.1)
 
 
 def test_the_third_silent_attempt_fails_the_operation_naming_where(servers: Servers) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 
 from fairloop.errors import InvalidInput
 from fairloop.manifest import Manifest, Part, commit
-from fairloop.serving.methods import Method, Pools, ShardContext, ShardOutput
+from fairloop.serving.methods import Method, Pools, Shard, ShardContext, ShardOutput
+from fairloop.serving.operations_servicer import started
 from fairloop.serving.runner import RunningOperation
 from fairloop.serving.server import Server, Service, main
 from fairloop.serving.settings import ServerSettings
@@ -40,7 +41,9 @@ async def validate(request: annotator_pb2.AnnotateRequest) -> None:
 async def run(operation: RunningOperation) -> annotator_pb2.AnnotateResult:
     total = len(operation.request.annotators)
     parts: list[Part] = []
-    async for output in operation.shards({"text": text} for text in operation.request.annotators):
+    async for output in operation.shards(
+        Shard(index, {"text": text}) for index, text in enumerate(operation.request.annotators)
+    ):
         parts += output.parts
         operation.progress("counting", len(parts), total, "shards")
     identity = hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()[:16]
@@ -65,11 +68,7 @@ class Servicer(annotator_pb2_grpc.AnnotatorServiceServicer):
         self._server = server
 
     async def Annotate(self, request: Any, context: Any) -> Any:  # noqa: N802
-        from fairloop.serving.operations_servicer import to_operation
-
-        name = await self._server.runner.start("AnnotatorService.Annotate", request, "tester")
-        record = await self._server.runner.current(name)
-        return to_operation(name, record, None)
+        return await started(self._server.runner, "AnnotatorService.Annotate", request)
 
 
 def methods(loaded: None, settings: ServerSettings, store: ObjectStore, pools: Pools) -> Sequence[Method]:

@@ -1,0 +1,180 @@
+"""The `fairloop` command.
+
+Commands that need a service come from the entry-point group
+`fairloop.commands`, which the installation of a checkout fills; they are loaded
+when they are run and not before.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from typing import Any
+
+import click
+
+from fairloop.errors import FairloopError
+
+__all__ = ["main"]
+
+GROUP = "fairloop.commands"
+
+# Commands of the services, and what each needs, so that their absence is explained.
+KNOWN = {
+    "audit": (
+        "Audit a folder of your own images.",
+        "`make audit FOLDER=path` in a clone sets it up; by hand, there: "
+        "pip install -e '.[annotator]' -e ./services",
+    ),
+}
+
+
+class Commands(click.Group):
+    """A group that finds the services' commands by name and loads only the one that is run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_installed(), *KNOWN})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        point = _installed().get(cmd_name)
+        if point is not None:
+            return _load(point)
+        if cmd_name in KNOWN:
+            what, how = KNOWN[cmd_name]
+            raise click.ClickException(
+                f"`fairloop {cmd_name}` is not installed ({what[0].lower()}{what[1:-1]}). {how}"
+            )
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # The inherited method loads every command for its help line.
+        installed = _installed()
+        rows: list[tuple[str, str]] = []
+        for name in self.list_commands(ctx):
+            if name in self.commands:
+                rows.append((name, self.commands[name].get_short_help_str(80)))
+            elif name in KNOWN:
+                rows.append((name, KNOWN[name][0] + ("" if name in installed else " (not installed)")))
+            else:
+                rows.append((name, f"From {installed[name].value}."))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FairloopError as error:
+            raise click.ClickException(str(error)) from error
+
+
+def _installed() -> dict[str, importlib.metadata.EntryPoint]:
+    return {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+
+
+def _load(point: importlib.metadata.EntryPoint) -> click.Command:
+    try:
+        command = point.load()
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("fairloop", "services", ""):
+            raise
+        how = KNOWN.get(point.name, ("", "install what it needs"))[1]
+        raise click.ClickException(
+            f"`fairloop {point.name}` needs {missing}, which is not installed. {how}"
+        ) from error
+    if not isinstance(command, click.Command):
+        raise click.ClickException(f"{point.value} ({GROUP}) is no click command but {command!r}")
+    return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fairloop")
+def main() -> None:
+    """Close the loop on demographic bias in face recognition."""
+
+
+@main.group()
+def models() -> None:
+    """The catalogue of weights and the local cache of their files."""
+
+
+@models.command("list")
+@click.option(
+    "--long", "full", is_flag=True, help="Also print what each file is, its sources and its sha256."
+)
+def list_models(full: bool) -> None:
+    """List the catalogue: what may be done with each file, and whether it is in the cache."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from fairloop import models as catalogue
+
+    entries = catalogue.catalogue()
+    absent = {name for name, entry in entries.items() if not catalogue.local_path(entry).is_file()}
+    table = Table(box=None, pad_edge=False)
+    for heading in (
+        "name",
+        "MB",
+        "cached",
+        "loader",
+        "licence",
+        "commercial",
+        "derivatives",
+        "redistribution",
+    ):
+        table.add_column(heading, no_wrap=heading == "name", overflow="fold")
+    for name, entry in entries.items():
+        terms = entry.terms
+        permissions = (terms.commercial, terms.derivatives, terms.redistribution)
+        cached = "no" if name in absent else "yes"
+        table.add_row(name, f"{entry.size / 1e6:.1f}", cached, entry.loader, terms.licence, *permissions)
+    # A pipe has no width; 80 columns would break the rows.
+    Console(width=None if sys.stdout.isatty() else 140).print(table, highlight=False)
+    for name, entry in entries.items():
+        if full:
+            facts = [entry.description, *entry.sources, f"sha256 {entry.sha256}", f"origin {entry.origin}"]
+            click.echo("\n  ".join([f"\n{name}", *facts]))
+        if entry.terms.note:
+            click.echo(f"  terms: {entry.terms.note}" if full else f"{name}: {entry.terms.note}")
+    if absent:
+        click.echo(f"{len(absent)} of {len(entries)} are not in the cache: fairloop models pull")
+
+
+@models.command()
+@click.argument("names", nargs=-1)
+def pull(names: tuple[str, ...]) -> None:
+    """Fetch the named files (all of the catalogue without a name) into the cache."""
+    from fairloop import models as catalogue
+
+    for name in names or tuple(catalogue.catalogue()):
+        click.echo(f"{name}: {catalogue.fetch(name)}")
+
+
+@models.command()
+@click.argument("names", nargs=-1)
+def verify(names: tuple[str, ...]) -> None:
+    """Compare cached files with their sha256; fetch nothing.
+
+    Without names every cached file is checked; a named one must be there. The
+    exit code is 1 when a file is another one than the catalogue says.
+    """
+    from fairloop import models as catalogue
+    from fairloop.errors import DataLoss, NotFound
+
+    wrong = 0
+    for name in names or tuple(catalogue.catalogue()):
+        try:
+            catalogue.verify(name)
+            click.echo(f"{name}: as catalogued")
+        except NotFound:
+            if names:
+                raise
+            click.echo(f"{name}: not in the cache")
+        except DataLoss as error:
+            wrong += 1
+            click.echo(str(error), err=True)
+    if wrong:
+        raise click.ClickException(f"{wrong} of the cached files cannot be used")

@@ -1,0 +1,111 @@
+"""Models in the store: `models/{name}/versions/{version}`, their weights and what they were made from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fairloop import manifest, models, names
+from fairloop.errors import InvalidInput
+from fairloop.manifest import Clock, Manifest, Terms, utc_now
+from fairloop.store import ObjectStore
+
+SCHEMA = "fairloop.model/1"
+
+
+def version_of(files: Mapping[str, bytes]) -> str:
+    """First 16 hex of the sha256 of the weights; of several files, of the ordered list of their hashes."""
+    hashes = [hashlib.sha256(data).hexdigest() for data in files.values()]
+    if len(hashes) == 1:
+        return hashes[0][:16]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
+
+
+def publish(
+    store: ObjectStore,
+    name: str,
+    files: Mapping[str, bytes],
+    *,
+    service: str,
+    kind: str,
+    description: str,
+    parents: Sequence[str] = (),
+    terms: Sequence[Terms] = (),
+    details: Mapping[str, Any] | None = None,
+    libraries: Sequence[str] = (),
+    clock: Clock = utc_now,
+) -> Manifest:
+    """Stores a model version: its files first, its manifest last. The same weights give the same name."""
+    names.check("model", name, "target_model")
+    resource = f"{name}/versions/{version_of(files)}"
+    parts = tuple(manifest.put_part(store, f"{resource}/{file}", data) for file, data in files.items())
+    return manifest.commit(
+        store,
+        Manifest(
+            schema=SCHEMA,
+            name=resource,
+            parts=parts,
+            parents=tuple(parents),
+            terms=tuple(terms),
+            details={"service": service, "kind": kind, "description": description, **(details or {})},
+            producer=manifest.producer(*libraries),
+        ),
+        clock,
+    )
+
+
+def publish_catalogue(store: ObjectStore, entries: Sequence[str], *, service: str, kind: str, description: str, **details: Any) -> Manifest:
+    """Makes catalogue weights a model of the store, so that every row can name them.
+
+    The first entry names the model. Nothing is written when it is there.
+    """
+    paths = [models.fetch(entry) for entry in entries]
+    files = {path.name: path.read_bytes() for path in paths}
+    resource = f"models/{entries[0]}/versions/{version_of(files)}"
+    if store.size(f"{resource}/manifest.json") is not None:
+        return manifest.load(store, resource, SCHEMA)
+    terms = []
+    for entry in entries:
+        catalogue = models.entry(entry).terms
+        terms.append(
+            Terms(catalogue.licence, catalogue.commercial, catalogue.derivatives, catalogue.redistribution)
+        )
+    return publish(
+        store,
+        f"models/{entries[0]}",
+        files,
+        service=service,
+        kind=kind,
+        description=description,
+        terms=tuple(dict.fromkeys(terms)),
+        details=details,
+    )
+
+
+def open_model(store: ObjectStore, name: str, service: str, field: str = "model") -> Manifest:
+    """A model version's manifest; an error when it is another service's."""
+    found = manifest.load(store, names.check("model version", name, field), SCHEMA)
+    if found.details["service"] != service:
+        raise InvalidInput(field, f"{name} is a model of the {found.details['service']}, not of the {service}")
+    return found
+
+
+def list_models(store: ObjectStore, service: str) -> Iterator[Manifest]:
+    """The store's models of one service, by name."""
+    keys = sorted(key for key in store.list("models/") if key.endswith("/manifest.json"))
+    for key in keys:
+        found = manifest.load(store, key.removesuffix("/manifest.json"), SCHEMA)
+        if found.details["service"] == service:
+            yield found
+
+
+def download(store: ObjectStore, model: Manifest, folder: Path) -> list[Path]:
+    """Writes a model's files into a folder, their sha256 checked; paths in the manifest's order."""
+    paths = []
+    for part in model.parts:
+        path = folder / part.key.rsplit("/", 1)[1]
+        path.write_bytes(manifest.read_part(store, part))
+        paths.append(path)
+    return paths

