@@ -1,0 +1,77 @@
+"""Rows to wire messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from fairloop.errors import InvalidInput, to_status
+from fairloop.tables import FaceRow
+from fairloop.v1 import annotator_pb2, common_pb2
+
+from services.annotator.face import Annotator
+
+STATUS = {
+    "ok": common_pb2.FACE_STATUS_OK,
+    "no_face": common_pb2.FACE_STATUS_NO_FACE,
+    "several_faces": common_pb2.FACE_STATUS_SEVERAL_FACES,
+    "corrupt": common_pb2.FACE_STATUS_CORRUPT,
+    "too_large": common_pb2.FACE_STATUS_TOO_LARGE,
+}
+
+WRONG_BYTES = {
+    "corrupt": "the bytes are not a JPEG, PNG, BMP or WebP image that can be decoded",
+    "too_large": "the image has more than 40 megapixels",
+}
+
+
+def annotator_info(annotator: Annotator, description: str = "") -> annotator_pb2.AnnotatorInfo:
+    """Name, version and attributes of an annotator."""
+    return annotator_pb2.AnnotatorInfo(
+        name=annotator.name,
+        version=annotator.version,
+        attributes=annotator.attributes,
+        description=description,
+    )
+
+
+def annotated_image(
+    item_id: str, row: FaceRow, versions: Mapping[str, str], with_labels: bool
+) -> annotator_pb2.AnnotatedImage:
+    """One reply item: what is wrong with the bytes, or the description of the largest face."""
+    if row.status in WRONG_BYTES:
+        error = InvalidInput("image", WRONG_BYTES[row.status], item_id=item_id)
+        return annotator_pb2.AnnotatedImage(item_id=item_id, error=to_status(error))
+    face = annotator_pb2.FaceDescription(
+        status=STATUS[row.status],
+        faces_found=row.faces_found,
+        box=row.box or (),
+        landmarks=row.landmarks,
+        quality=row.quality or 0.0,
+        scene=row.scene,
+    )
+    for (attribute, annotator), guess in row.guesses.items() if with_labels else ():
+        face.perceived.add(
+            source=common_pb2.LabelSource(
+                attribute=attribute, annotator=annotator, version=versions[annotator]
+            ),
+            label=guess.label or "",
+            probabilities=guess.probabilities,
+            value=guess.value,
+            uncertain=guess.uncertain,
+            sensitivity=guess.sensitivity,
+        )
+    return annotator_pb2.AnnotatedImage(item_id=item_id, face=face)
+
+
+def check_items(items: Sequence[annotator_pb2.ImageItem], most: int, most_bytes: int) -> None:
+    """The limits of a batch; `InvalidInput` names the item."""
+    if not 1 <= len(items) <= most:
+        raise InvalidInput("images", f"{len(items)} images; a batch has 1 to {most}")
+    for position, item in enumerate(items):
+        if not item.image:
+            raise InvalidInput(f"images[{position}].image", f"is empty (item {item.item_id!r})")
+        if len(item.image) > most_bytes:
+            raise InvalidInput(
+                f"images[{position}].image",
+                f"{len(item.image)} bytes; an inline image has at most {most_bytes} (item {item.item_id!r})",
+            )

@@ -1,0 +1,133 @@
+"""gRPC in, plain calls out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from google.longrunning import operations_pb2
+
+from fairloop import names, registry, taxonomy
+from fairloop.client import AnnotatorClient
+from fairloop.errors import InvalidInput
+from fairloop.manifest import Manifest
+from fairloop.manifest import load as load_manifest
+from fairloop.seeds import check_seed
+from fairloop.serving.methods import Method, Pools
+from fairloop.serving.operations_servicer import started
+from fairloop.serving.pages import page
+from fairloop.serving.server import Server, Service
+from fairloop.serving.settings import ServerSettings
+from fairloop.store import ObjectStore
+from fairloop.table_store import ANNOTATIONS
+from fairloop.v1 import generator_pb2, generator_pb2_grpc
+from services.generator import generate
+from services.generator.face_model import publish_base
+
+FINE_TUNE = "GeneratorService.FineTune"
+
+
+def model_message(manifest: Manifest) -> generator_pb2.GeneratorModel:
+    """What the store knows of a model."""
+    return generator_pb2.GeneratorModel(
+        name=manifest.name,
+        kind=manifest.details["kind"],
+        description=manifest.details["description"],
+        cells=manifest.details.get("cells", ()),
+        image_size=manifest.details["image_size"],
+        parents=manifest.parents,
+        licence=", ".join(terms.licence for terms in manifest.terms),
+    )
+
+
+class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
+    """GeneratorService."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    async def ListModels(  # noqa: N802
+        self, request: generator_pb2.ListGeneratorModelsRequest, context: Any
+    ) -> generator_pb2.ListGeneratorModelsResponse:
+        found = await self._server.pools.io(
+            lambda: list(registry.list_models(self._server.store, "generator"))
+        )
+        models, token = page(found, request.page_size, request.page_token, lambda m: m.name)
+        return generator_pb2.ListGeneratorModelsResponse(
+            models=[model_message(manifest) for manifest in models], next_page_token=token
+        )
+
+    async def GetModel(  # noqa: N802
+        self, request: generator_pb2.GetGeneratorModelRequest, context: Any
+    ) -> generator_pb2.GeneratorModel:
+        found = await self._server.pools.io(
+            registry.open_model, self._server.store, request.name, "generator", "name"
+        )
+        return model_message(found)
+
+    async def Generate(  # noqa: N802
+        self, request: generator_pb2.GenerateRequest, context: Any
+    ) -> operations_pb2.Operation:
+        return await started(self._server.runner, generate.NAME, request)
+
+    async def FineTune(  # noqa: N802
+        self, request: generator_pb2.FineTuneGeneratorRequest, context: Any
+    ) -> operations_pb2.Operation:
+        return await started(self._server.runner, FINE_TUNE, request)
+
+
+def check_fine_tune(request: generator_pb2.FineTuneGeneratorRequest) -> None:
+    """Everything that can be wrong with a request without asking the store."""
+    names.check("model version", request.model, "model")
+    names.check("model", request.target_model, "target_model")
+    check_seed(request.seed)
+    if request.WhichOneof("recipe") != "latent_sampler":
+        raise InvalidInput("recipe", "is missing; this version has latent_sampler")
+    recipe = request.latent_sampler
+    names.check("annotations", recipe.annotations, "latent_sampler.annotations")
+    if not recipe.attributes:
+        raise InvalidInput("latent_sampler.attributes", "is empty; name the attributes that make the cells")
+    for attribute in recipe.attributes:
+        taxonomy.values(attribute)
+    missing = set(recipe.attributes) - {source.attribute for source in recipe.sources}
+    if missing:
+        raise InvalidInput("latent_sampler.sources", f"no annotator is named for {', '.join(sorted(missing))}")
+    if recipe.max_shift and not 0.5 <= recipe.max_shift <= 5:
+        raise InvalidInput("latent_sampler.max_shift", f"{recipe.max_shift} is outside 0.5–5")
+    for cell in recipe.target:
+        taxonomy.parse_cell(cell, "latent_sampler.target")
+
+
+def methods(loaded: AnnotatorClient, settings: ServerSettings, store: ObjectStore, pools: Pools) -> Sequence[Method]:
+    """The long-running methods of the generator."""
+
+    async def validate(request: generator_pb2.FineTuneGeneratorRequest) -> None:
+        check_fine_tune(request)
+        await pools.io(registry.open_model, store, request.model, "generator")
+        await pools.io(load_manifest, store, request.latent_sampler.annotations, ANNOTATIONS)
+
+    return [
+        generate.make_method(store, pools, loaded),
+        Method(
+            FINE_TUNE, generator_pb2.FineTuneGeneratorRequest, validate, trainer="services.generator.train"
+        ),
+    ]
+
+
+def load(settings: ServerSettings, store: ObjectStore) -> AnnotatorClient:
+    """Makes the DCGAN a model of the store; returns the client of the annotator that accepts."""
+    torch.set_num_threads(settings.threads)
+    publish_base(store)
+    return AnnotatorClient("annotator", settings.annotator_address, settings.tokens().get("internal", ""))
+
+
+SERVICE = Service(
+    name="generator",
+    full_name="fairloop.v1.GeneratorService",
+    load=load,
+    methods=methods,
+    register=lambda loaded, server, grpc_server: (
+        generator_pb2_grpc.add_GeneratorServiceServicer_to_server(GeneratorServicer(server), grpc_server)
+    ),
+)
