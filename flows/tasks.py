@@ -1,0 +1,87 @@
+"""Operations as Prefect tasks: a request in, a result with resource names out; progress while it runs.
+
+A task's request id comes from its request, so a flow that is run again finds
+what is done: a finished operation answers at once, an unfinished one goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+from prefect import get_run_logger, task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+
+from fairloop.client import Client, Operation, Progress
+from fairloop.errors import FairloopError, PreconditionFailed
+
+R = TypeVar("R", bound=Message)
+
+RECIPE_VERSION = "1"
+"""Part of every request id. Raise it when the same request should give another result."""
+
+LOG_EVERY_SECONDS = 5.0
+
+
+def request_id(method: str, request: Message, salt: str) -> str:
+    """sha256 of the method, the canonical request, the recipe version and the salt of a fresh run."""
+    body = request.SerializeToString(deterministic=True)
+    parts = (method.encode(), body, RECIPE_VERSION.encode(), salt.encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:40]
+
+
+def start(method: str, request: Any, call: Callable[[Any], Operation[R]], salt: str) -> Operation[R]:
+    """Starts or finds the operation; one that failed or was cancelled is tried again under `{key}-{n}`."""
+    key = request_id(method, request, salt)
+    for attempt in range(100):
+        request.request_id = key if attempt == 0 else f"{key}-{attempt}"
+        operation = call(request)
+        if operation.progress().state not in ("FAILED", "CANCELLED"):
+            return operation
+    raise PreconditionFailed(f"{method} failed 100 times for the same request; see {operation.name}")
+
+
+def run(title: str, method: str, request: Any, call: Callable[[Any], Operation[R]], salt: str) -> R:
+    """Waits for an operation, telling its progress in the log and as an artifact."""
+    logger = get_run_logger()
+    began = time.monotonic()
+    operation = start(method, request, call, salt)
+    logger.info("%s: %s", title, operation.name)
+    artifact = create_progress_artifact(progress=0.0, description=f"{title} ({operation.name})")
+    spoken = began
+
+    def tell(progress: Progress) -> None:
+        nonlocal spoken
+        if time.monotonic() - spoken >= LOG_EVERY_SECONDS:
+            spoken = time.monotonic()
+            logger.info("  %s", progress)
+            if progress.total:
+                update_progress_artifact(artifact, progress=100.0 * progress.done / progress.total)
+
+    for _ in range(3):
+        try:
+            result = operation.result(on_progress=tell)
+            break
+        except PreconditionFailed as error:
+            if operation.progress().state != "SUSPENDED":
+                raise
+            logger.info("  %s", error)
+            operation = call(request)
+    else:
+        raise FairloopError(f"{operation.name} was suspended three times")
+    update_progress_artifact(artifact, progress=100.0)
+    logger.info("%s: done in %.1f s", title, time.monotonic() - began)
+    return result
+
+
+@task(persist_result=False, cache_policy=NO_CACHE, task_run_name="{title}")
+def operate(title: str, service: str, method: str, request: bytes, request_type: Any, salt: str) -> Any:
+    """One operation of one service; `request` is the serialised message."""
+    with Client.from_environment() as client:
+        target = getattr(client, service)
+        message = request_type.FromString(request)
+        return run(title, f"{service}.{method}", message, getattr(target, method), salt)
