@@ -1,0 +1,88 @@
+# Each target sets up what it needs into a virtual environment of its own kind, once:
+# .venv for everything that runs services, .venv-audit for auditing a folder without torch.
+# Needs Python 3.11 and make, nothing else.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo audit test test-long up down lint protos
+.NOTPARALLEL:
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+PROJECT := pyproject.toml services/pyproject.toml constraints.txt
+
+# A checkout that has not been set up yet audits in a small environment of its own.
+AUDIT_VENV := $(if $(wildcard $(STAMPS)/demo),$(VENV),.venv-audit)
+
+# $(call install,VENV,EXTRA,WHAT FOR)
+define install
+	@echo "setting up $(1) for $(3): pip install .[$(2)] and the services ($(4))"
+	@started=$$SECONDS; \
+	$(1)/bin/python -m pip install --quiet --quiet --disable-pip-version-check \
+	    -c constraints.txt -e '.[$(2)]' -e ./services; \
+	echo "  done in $$((SECONDS - started)) s"
+	@mkdir -p $(1)/.stamps && touch $@
+endef
+
+help: ## what there is to run
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo '  (make audit FOLDER=path, make test-long PART=loop|statistics|chaos|generator|annotator|recognizer|metrics)'
+
+demo: $(STAMPS)/weights ## one round of the loop on real models, under ten minutes
+	@$(BIN)/python -m deploy.local up
+	@$(BIN)/python -m flows.demo
+
+audit: $(AUDIT_VENV)/.stamps/annotator ## audit your own images: make audit FOLDER=path
+	@test -n "$(FOLDER)" || { echo 'which folder? make audit FOLDER=path/to/images' >&2; exit 2; }
+	@$(AUDIT_VENV)/bin/fairloop audit "$(FOLDER)"
+
+test: $(STAMPS)/test $(STAMPS)/weights ## unit, contract, integration and end-to-end tests
+	@$(BIN)/python -m pytest tests/unit tests/contract tests/integration tests/e2e
+
+test-long: $(STAMPS)/test $(STAMPS)/weights ## tests over a minute: make test-long [PART=...]
+	@$(BIN)/python -m pytest tests/long --timeout 3600 $(if $(PART),-m "$(PART)")
+
+up: $(STAMPS)/weights ## start the store, the four services and Prefect on this machine
+	@$(BIN)/python -m deploy.local up
+
+down: $(STAMPS)/demo ## stop them; what they stored stays
+	@$(BIN)/python -m deploy.local down
+
+lint: $(STAMPS)/lint ## ruff, mypy, buf, stubs in sync
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python protos/generate.py --google build/googleapis
+	@$(BIN)/buf lint
+	@$(BIN)/python protos/generate.py --check
+
+protos: $(STAMPS)/lint ## regenerate fairloop/v1 from protos/
+	@$(BIN)/python protos/generate.py
+
+$(VENV)/pyvenv.cfg .venv-audit/pyvenv.cfg:
+	@command -v $(PYTHON) >/dev/null || { echo '$(PYTHON) is not installed; say where it is: make PYTHON=/path/to/python3.11' >&2; exit 2; }
+	@$(PYTHON) -m venv $(@D)
+
+$(STAMPS)/demo: $(VENV)/pyvenv.cfg $(PROJECT)
+	$(call install,$(VENV),demo,the services and the demo,3 GB to fetch: 1-4 minutes)
+
+$(STAMPS)/test: $(STAMPS)/demo
+	$(call install,$(VENV),test,the tests,half a minute)
+
+$(STAMPS)/lint: $(VENV)/pyvenv.cfg $(PROJECT)
+	$(call install,$(VENV),lint,lint and stubs,half a minute)
+
+$(STAMPS)/annotator: $(STAMPS)/demo
+	@touch $@
+
+.venv-audit/.stamps/annotator: .venv-audit/pyvenv.cfg $(PROJECT)
+	$(call install,.venv-audit,annotator,auditing,a minute)
+
+$(STAMPS)/weights: $(STAMPS)/demo models.toml
+	@echo 'fetching the published weights (55 MB once, then from the cache)'
+	@$(BIN)/fairloop models pull
+	@touch $@
