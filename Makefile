@@ -13,12 +13,14 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
+WEIGHTS := dcgan-faces dlib-landmarks-5 dlib-recognizer-128 age-onnx gender-onnx \
+    face-api-age-gender.json face-api-age-gender.bin
 PROJECT := pyproject.toml services/pyproject.toml constraints.txt
 
 # A checkout that has not been set up yet audits in a small environment of its own.
 AUDIT_VENV := $(if $(wildcard $(STAMPS)/demo),$(VENV),.venv-audit)
 
-# $(call install,VENV,EXTRA,WHAT FOR)
+# $(call install,VENV,EXTRA,WHAT FOR,HOW LONG)
 define install
 	@echo "setting up $(1) for $(3): pip install .[$(2)] and the services ($(4))"
 	@started=$$SECONDS; \
@@ -84,5 +86,5 @@ $(STAMPS)/annotator: $(STAMPS)/demo
 
 $(STAMPS)/weights: $(STAMPS)/demo models.toml
 	@echo 'fetching the published weights (55 MB once, then from the cache)'
-	@$(BIN)/fairloop models pull
+	@$(BIN)/fairloop models pull $(WEIGHTS)
 	@touch $@

@@ -5,13 +5,12 @@ judging annotators, which took no part, give the headline on unrejected samples
 under fresh seeds.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from prefect import flow, get_run_logger
 
@@ -26,6 +25,8 @@ from flows.tasks import operate
 GROUPS = ("skin_tone_band=dark", "skin_tone_band=light")
 MEASURE = "fnmr_gap_at_own_threshold"
 """What the verdict is about, named before anything is run."""
+
+LIMITS = "These are rendered subjects: the numbers say nothing about real people."
 
 PLANNED_SECONDS = {"audit": 60, "sets": 150, "training": 200, "evaluation": 60}
 """Budget of the default parameters on two cores without a GPU."""
@@ -99,10 +100,12 @@ def fairness_loop(parameters: LoopParameters) -> str:
 
     began = time.monotonic()
     comparison = compare(run, recognisers, evaluation, judging[1])
-    artifacts.rates(comparison)
+    artifacts.rates(comparison.summary)
     run.stage("evaluation", began)
     report = render(run, before, after, steered, sets, evaluation, comparison, self_graded)
     artifacts.decisions(run.decisions)
+    artifacts.report_name(report)
+    artifacts.report_link(report, comparison.headline, f"fairloop report {report}")
     get_run_logger().info("report: %s", report)
     return report
 
@@ -135,7 +138,7 @@ def audit(
         generator_pb2.GenerateRequest(
             model=model,
             quotas=[generator_pb2.Quota(subjects=p.audit_images, images_per_subject=1)],
-            seed=run.seed(f"audit-{name}"),
+            seed=run.seed(f"audit_{name}"),
             dataset=f"datasets/{p.name}-audit-{name}",
         ),
     )
@@ -171,7 +174,7 @@ def steer(
             model=model,
             target_model=f"models/{p.name}-steered",
             latent_sampler=recipe,
-            seed=run.seed("fine-tune"),
+            seed=run.seed("fine_tune"),
         )
         return run.do(title, "generator", "fine_tune", request)
 
@@ -237,7 +240,7 @@ def training_sets(
                 if plan.subjects
             ],
             acceptance=generator_pb2.Acceptance(sources=steering, max_candidates_per_image=40),
-            seed=run.seed("training-balanced"),
+            seed=run.seed("training_balanced"),
             dataset=f"datasets/{p.name}-train-balanced",
             purpose="training a recogniser",
         ),
@@ -256,7 +259,7 @@ def training_sets(
             quotas=[
                 generator_pb2.Quota(subjects=balanced.subjects, images_per_subject=p.images_per_subject)
             ],
-            seed=run.seed("training-generated"),
+            seed=run.seed("training_generated"),
             dataset=f"datasets/{p.name}-train-generated",
             purpose="training a recogniser",
         ),
@@ -322,7 +325,7 @@ def second_direction(run: Round, base: str, tone: list[common_pb2.LabelSource]) 
         generator_pb2.GenerateRequest(
             model=base,
             quotas=[generator_pb2.Quota(subjects=p.audit_images, images_per_subject=1)],
-            seed=run.seed("second-direction"),
+            seed=run.seed("second_direction"),
             dataset=f"datasets/{p.name}-second-direction",
         ),
     )
@@ -333,7 +336,7 @@ def second_direction(run: Round, base: str, tone: list[common_pb2.LabelSource]) 
         latent_sampler=generator_pb2.LatentSampler(
             annotations=table, sources=tone, attributes=["skin_tone_band"]
         ),
-        seed=run.seed("second-direction"),
+        seed=run.seed("second_direction"),
     )
     tuned = run.do("second direction: fit", "generator", "fine_tune", request)
     return str(tuned.model)
@@ -414,7 +417,7 @@ def render(
 ) -> str:
     """One page of everything."""
     p = run.parameters
-    context = artifacts.context(run, steered, sets, evaluation, comparison, self_graded, PLANNED_SECONDS)
+    context = context_of(run, steered, sets, evaluation, self_graded)
     sources = [
         source("gender", p.judging_gender.value),
         source("skin_tone_band", p.judging_tone.value),
@@ -434,6 +437,35 @@ def render(
     )
     result = run.do("render the report", "metrics", "render_report", request)
     return str(result.report)
+
+
+def context_of(
+    run: Round,
+    steered: generator_pb2.FineTuneGeneratorResult,
+    sets: dict[str, generator_pb2.GenerateResult],
+    evaluation: Evaluation,
+    self_graded: list[str],
+) -> dict[str, Any]:
+    """What the page says and no other report holds."""
+    p = run.parameters
+
+    def plain(message: Message) -> Any:
+        return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+    return {
+        "title": f"Fairness loop: {p.name}",
+        "limits": LIMITS,
+        "decisions": run.decisions,
+        "budget": {
+            stage: {"planned": planned, "actual": round(run.seconds.get(stage, 0.0), 1)}
+            for stage, planned in PLANNED_SECONDS.items()
+        },
+        "parameters": p.model_dump(mode="json"),
+        "steered": plain(steered),
+        "sets": {name: plain(result) for name, result in sets.items()},
+        "evaluation": {**plain(evaluation.result), "drawn_from": evaluation.drawn_from},
+        "self_graded": self_graded,
+    }
 
 
 def annotate(run: Round, title: str, dataset: str, sources: list[common_pb2.LabelSource]) -> str:

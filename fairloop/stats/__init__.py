@@ -14,6 +14,7 @@ from fairloop.stats.audit_report import AuditChange, AuditReport, CellRecord
 from fairloop.stats.compare import compare_recognizers, compare_reports
 from fairloop.stats.comparison import ComparisonReport, Control, Difference
 from fairloop.stats.curves import d_prime, det, equal_error_rate, roc, threshold_at_fmr
+from fairloop.stats.densities import ScoreDensity, score_densities
 from fairloop.stats.distribution import distribution
 from fairloop.stats.inequality import (
     fairness_discrepancy_rate,
@@ -38,6 +39,7 @@ __all__ = [
     "Decision",
     "Difference",
     "GroupRecord",
+    "ScoreDensity",
     "Summary",
     "Verdict",
     "VerificationReport",
@@ -58,6 +60,7 @@ __all__ = [
     "inequity_rate",
     "max_over_geomean",
     "roc",
+    "score_densities",
     "skewed_error_ratio",
     "threshold_at_fmr",
     "wilson",

@@ -106,6 +106,11 @@ def _upper_pairs(n: Floats) -> int:
     return round((float(n.sum()) ** 2 - float((n * n).sum())) / 2)
 
 
+def _same_subject(n: Floats) -> int:
+    """Comparisons of one subject's n_i images with one another."""
+    return round(float((n * (n - 1)).sum()) / 2)
+
+
 class _Sorted:
     """Usable images ordered so that panels and subjects are contiguous."""
 
@@ -225,11 +230,12 @@ def _by_group(
     by_subject = Pairs(tail.score, data.subject[tail.first], data.subject[tail.second])
     every = roster.images_per_subject(roster.usable)
     possible = roster.images_per_subject(roster.group >= 0)
-    groups = []
+    groups, inside_groups = [], []
     for code, name in enumerate(roster.group_names):
         inside = roster.group == code
         n = roster.images_per_subject(inside & roster.usable)
         n_possible = roster.images_per_subject(inside)
+        inside_groups.append(n)
         within = impostors == "within_group"
         a, b = (n, np.zeros_like(n)) if within else (every, every - n)
         all_a, all_b = (n_possible, np.zeros_like(n)) if within else (possible, possible - n_possible)
@@ -243,7 +249,7 @@ def _by_group(
                 without_subject=int((inside & (roster.subject < 0)).sum()),
                 genuine=genuine.score[mine],
                 genuine_subject=data.subject[genuine.first[mine]],
-                genuine_possible=round(float((n_possible * (n_possible - 1)).sum()) / 2),
+                genuine_possible=_same_subject(n_possible),
                 tail=by_subject.where((first == code) | (second == code)),
                 impostor=_upper_pairs(a) - _upper_pairs(b),
                 impostor_possible=_upper_pairs(all_a) - _upper_pairs(all_b),
@@ -255,7 +261,7 @@ def _by_group(
         groups=tuple(groups),
         tail=tail.score[tail.score >= floor],
         impostor=sum(data.impostor(panel) for panel in data.panels),
-        genuine_across_groups=int((mated_first != mated_second).sum()),
+        genuine_across_groups=_same_subject(every) - sum(_same_subject(n) for n in inside_groups),
     )
 
 

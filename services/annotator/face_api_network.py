@@ -128,17 +128,18 @@ def read_weights(manifest: Path, arrays: Path) -> dict[str, NDArray[np.float32]]
 
 def _read_manifest(path: Path) -> list[_Tensor]:
     """The tensors of the manifest in file order; checked against `tensor_shapes`."""
+    text = path.read_bytes()
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(text)
     except ValueError as error:
         raise InvalidInput(path.name, f"is not JSON: {error}") from error
     try:
-        groups = _MANIFEST.validate_json(path.read_bytes())
+        groups = _MANIFEST.validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        where = _tensor_name(document, first["loc"])
-        place = ".".join(str(part) for part in first["loc"])
-        raise InvalidInput(path.name, f"{where}{place}: {first['msg']}") from error
+        tensor_name = _tensor_name(document, first["loc"])
+        place = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise InvalidInput(path.name, f"{tensor_name}{place}: {first['msg']}") from error
     if len(groups) != 1:
         raise InvalidInput(path.name, f"has {len(groups)} weight groups; there is one")
     expected = tensor_shapes()

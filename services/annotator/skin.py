@@ -25,9 +25,11 @@ from services.annotator.colour import Floats, exposure_table, linear_table, lumi
 from services.annotator.face import Face
 
 DARKER = (-1.0, -2.0)
-BRIGHTER = (0.5, 1.0)
+# Half a stop: at a whole one a sixth of the backlit faces flips because the picture's whites are lost,
+# and shares of labels would depend on how much room the exposure left (docs/decisions/skin-tone.md).
+BRIGHTER = (0.5,)
 EXPOSURES = (0.0, *DARKER, *BRIGHTER)
-"""Changes of exposure in stops at which a tone is measured; the brighter ones where the skin allows it."""
+"""Changes of exposure in stops at which a tone is measured; the brighter one where the skin allows it."""
 
 MOST_CLIPPED = 0.05  # statistics §5: brighter only as far as under 5 % of the skin clips
 FEWEST_PIXELS = 24  # skin pixels below which a face is too small or too far outside to be measured
@@ -163,7 +165,7 @@ def tone_guesses(
     `region` says which pixels of a face are looked at; `light` estimates the
     light from an image's linear pixels (n, 3); `tone` is the tone of linear skin
     pixels (m, 3) under that light, NaN where there is nothing to measure. All
-    of it is done again at every exposure in `EXPOSURES`, the brighter ones only
+    of it is done again at every exposure in `EXPOSURES`, the brighter one only
     where under 5 % of the region's pixels clip. `value` is the tone at 0 stops;
     `sensitivity` names the band at every exposure tried, `exposure0` among them.
     A guess is uncertain, and has no label, when these differ, or when the face

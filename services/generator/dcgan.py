@@ -23,9 +23,9 @@ FEATURE_MAPS = 64
 BLOCK = 64
 """Images are always computed 64 at a time, the last block filled up with zeros.
 
-oneDNN shares a batch out among threads by its size and then adds up channels in
-another order: alone or in a block of 5, 1 image in 16 came out one level
-different in a pixel (2 threads). Bigger blocks are not faster.
+oneDNN shares a batch out among threads by its size and may then add up channels
+in another order: with 2 threads and in batches of 3 or 5, 1 image in 19 came out
+one level different in a pixel. Bigger blocks are not faster.
 """
 
 
@@ -87,8 +87,8 @@ def load(path: Path) -> nn.Module:
 def render(net: nn.Module, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Images of the latents, float32 (N, 100) to uint8 (N, 64, 64, 3) in sRGB.
 
-    A value v in [−1, 1] becomes round((v + 1)·127.5), halves to the even number:
-    −1 is 0, 0 is 128, 1 is 255.
+    A value v in [−1, 1] becomes round((v + 1)·127.5): −1 is 0, 0 is 128 (halves go
+    to the even number), 1 is 255.
 
     An image's bytes depend on its latent alone, not on its neighbours nor on N:
     see `BLOCK`. They are the same for 1, 2, 3, 4, 5, 8, 16, 32 and 64 threads

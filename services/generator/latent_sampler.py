@@ -29,7 +29,7 @@ from services.generator.sampler import Fit, Sampler, solve_weights
 LEAST_FACES = 200
 """Two images per latent dimension: with fewer the directions are mostly noise."""
 
-POINTS = 1024
+POINTS = 512
 """Quasi-random points that a component's shares are predicted with."""
 
 Measure = Callable[[Array], float]
@@ -55,7 +55,7 @@ class Options:
     """An attribute whose direction keeps less of its length than this is its nuisances."""
 
     keep_faces: bool = True
-    """No component may show fewer faces than the prior; shifts may use that direction too."""
+    """No component may be predicted to show fewer faces than the prior; shifts may use that direction too."""
 
 
 def fit(

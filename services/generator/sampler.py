@@ -2,15 +2,15 @@
 
 The network stays as it is; what is published is where to draw its latents. A
 component draws z = shift + ε with ε standard normal, the mixture first draws
-the component by its weight. The recipe that makes one is
-`latent_sampler`.
+the component by its weight. The recipe `latent_sampler`
+makes one.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,9 @@ MAX_BYTES = 4 * 2**20
 EVENNESS = 0.01
 """Weight of even use of the components against nearness to the target.
 
-Without it three of six components carry a mixture and each other hangs on the
-noise of the fit; with it all are in use, at no cost in total variation that a
-sample of 700 could show.
+Cells overlap, so many mixtures do nearly as well, and without it two or three of
+six components carry everything. With it all are in use, and on the DCGAN the
+predicted shares still lie within half a point of the target.
 """
 
 PRIOR_DRAWS = 30.0
@@ -214,7 +214,7 @@ def load(path: Path) -> Sampler:
             cells=tuple(record["cells"]),
             fits=tuple(Fit(**fit) for fit in record["fits"]),
             nuisances=tuple(NuisanceShift(**shift) for shift in record["nuisances"]),
-            conventions=record["conventions"],
+            conventions=dict(record["conventions"]),
             **arrays,
         )
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -253,8 +253,20 @@ def check(sampler: Sampler) -> None:
         array = getattr(sampler, name)
         if (array < 0).any() or not np.allclose(array.sum(-1), 1, atol=1e-6):
             raise InvalidInput(name, "are not shares: they must be 0 or above and sum to 1")
-    if (sampler.face_rate < 0).any() or (sampler.face_rate > 1 + 1e-9).any():
-        raise InvalidInput("face_rate", "holds rates outside 0–1")
+    if (sampler.face_rate <= 0).any() or (sampler.face_rate > 1 + 1e-9).any():
+        raise InvalidInput("face_rate", "holds rates outside 0–1, or 0")
+
+    for name, records in (("fits", sampler.fits), ("nuisances", sampler.nuisances)):
+        for record in records:
+            _check_record(name, record)
+
+
+def _check_record(name: str, record: Fit | NuisanceShift) -> None:
+    kinds = {"str": str, "float": float, "bool": bool}
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if not isinstance(value, kinds[str(field.type)]) or value != value:
+            raise InvalidInput(name, f"{field.name} {value!r} is no {field.type}")
 
 
 def _broken(path: Path, what: str) -> InvalidInput:

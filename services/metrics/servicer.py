@@ -75,9 +75,7 @@ def methods(loaded: None, settings: ServerSettings, store: ObjectStore, pools: P
         return Method(name, request_type, validate, run)
 
     return [
-        method(
-            AUDIT, metrics_pb2.AuditDistributionRequest, check_audit, needed_by_audit, audit.audit
-        ),
+        method(AUDIT, metrics_pb2.AuditDistributionRequest, check_audit, needed_by_audit, audit.audit),
         method(
             EVALUATE,
             metrics_pb2.EvaluateVerificationRequest,
@@ -90,14 +88,16 @@ def methods(loaded: None, settings: ServerSettings, store: ObjectStore, pools: P
             metrics_pb2.CompareRecognizersRequest,
             verification.check_compare,
             lambda request: [
-                *((name, EMBEDDINGS) for arm in (request.baseline, request.candidate) for name in arm.embeddings),
+                *(
+                    (name, EMBEDDINGS)
+                    for arm in (request.baseline, request.candidate)
+                    for name in arm.embeddings
+                ),
                 (request.grouping.annotations, ANNOTATIONS),
             ],
             verification.compare,
         ),
-        method(
-            RENDER, metrics_pb2.RenderReportRequest, render.check, render.needed, render.render
-        ),
+        method(RENDER, metrics_pb2.RenderReportRequest, render.check, render.needed, render.render),
     ]
 
 

@@ -90,9 +90,7 @@ def read_faces(store: ObjectStore, table: pa.Table, grouping: metrics_pb2.Groupi
     """Puts the subjects of an embedding table into groups by the grouping's annotation table."""
     manifest, annotations = read_table(store, grouping.annotations, ANNOTATIONS)
     sources = resolved(manifest, grouping.sources)
-    by_image = dict(
-        zip(annotations["image_id"].to_pylist(), image_labels(annotations, sources), strict=True)
-    )
+    by_image = dict(zip(annotations["image_id"].to_pylist(), image_labels(annotations, sources), strict=True))
     image_ids = table["image_id"].to_pylist()
     missing = [image for image in image_ids if image not in by_image]
     if missing:
@@ -110,7 +108,9 @@ def read_faces(store: ObjectStore, table: pa.Table, grouping: metrics_pb2.Groupi
     return Faces(image_ids, subjects, groups, grouped, source_text(sources))
 
 
-def read_embeddings(store: ObjectStore, name: str) -> tuple[Manifest, pa.Table, NDArray[np.float32], NDArray[np.bool_]]:
+def read_embeddings(
+    store: ObjectStore, name: str
+) -> tuple[Manifest, pa.Table, NDArray[np.float32], NDArray[np.bool_]]:
     """A table with its vectors, float32 (N, D), and which images failed to be acquired."""
     manifest, table = read_table(store, name, EMBEDDINGS)
     rows = table["embedding"].to_pylist()

@@ -29,7 +29,7 @@ import dlib  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
-from fairloop.errors import InvalidInput, Unavailable
+from fairloop.errors import InvalidInput, NotFound, Unavailable
 from services.recognizer import align
 
 DIMENSION = 128
@@ -119,9 +119,15 @@ class DlibPool:
     """
 
     def __init__(self, recogniser: Path, landmarks: Path, *, workers: int = 1) -> None:
-        """Starts no process before the first call; each costs about 1 s and 150 MB."""
+        """Starts no process before the first call; each costs about 1 s and 150 MB.
+
+        The files have to stay until `close`. Raises NotFound when one is not there.
+        """
         if workers < 1:
             raise InvalidInput("workers", f"{workers} is not 1 or more")
+        for path in (recogniser, landmarks):
+            if not path.is_file():
+                raise NotFound(f"{path.name}: there is no such file of dlib's recogniser")
         self._files = (recogniser, landmarks)
         self._workers = workers
         self._lock = threading.Lock()
