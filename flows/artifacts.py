@@ -47,7 +47,10 @@ def rates(summary: Mapping[str, Any]) -> None:
                     "arm": arm["name"],
                     "group": group["group"],
                     "subjects": group["subjects"],
-                    **{key: percent(mean([run[key] for run in runs])) for key in ("fmr", "fnmr", "fnmr_at_own_threshold")},
+                    **{
+                        key: percent(mean([run[key] for run in runs]))
+                        for key in ("fmr", "fnmr", "fnmr_at_own_threshold")
+                    },
                 }
             )
     create_table_artifact(key="rates", table=rows, description=summary["sentence"])
@@ -79,7 +82,9 @@ def report_link(report: str, sentence: str, path_hint: str) -> None:
 
 def report_name(report: str) -> None:
     """The report's name, for whoever started the run."""
-    Artifact(key="report-name", type="text", data=report, description="Name of the report in the store.").create()
+    Artifact(
+        key="report-name", type="text", data=report, description="Name of the report in the store."
+    ).create()
 
 
 def face_grid(images: Mapping[str, Sequence[str]], caption: str) -> None:

@@ -30,6 +30,7 @@ from flows.memory import PeakMemory
 
 DEPLOYMENT = "fairness-loop/local"
 POLL_SECONDS = 1.0
+PREFECTS_OWN = ("Finished in state", "Beginning", "Created task")
 REPORT_SCHEMA = "fairloop.report/1"
 
 
@@ -41,9 +42,9 @@ async def follow(client: PrefectClient, run: UUID, console: Console) -> Any:
         state = (await client.read_flow_run(run)).state
         while lines := await client.read_logs(pattern, limit=200, offset=shown, sort=LogSort.TIMESTAMP_ASC):
             for line in lines:
-                if line.name.startswith("prefect.flow_runs") or line.name.startswith("prefect.task_runs"):
-                    if not line.message.startswith(("Finished in state", "Beginning", "Created task")):
-                        console.print(line.message, markup=False, highlight=False)
+                ours = line.name.startswith(("prefect.flow_runs", "prefect.task_runs"))
+                if ours and not line.message.startswith(PREFECTS_OWN):
+                    console.print(line.message, markup=False, highlight=False)
             shown += len(lines)
         if state is not None and state.is_final():
             return state
@@ -55,10 +56,13 @@ async def demo(parameters: dict[str, Any], console: Console) -> tuple[str, dict[
     began = time.monotonic()
     async with get_client() as client:
         started = await run_deployment(DEPLOYMENT, parameters={"parameters": parameters}, timeout=0)
-        console.print(f"flow run {started.name}; watch it at {os.environ['PREFECT_API_URL'].removesuffix('/api')}/runs/flow-run/{started.id}")
+        page = os.environ["PREFECT_API_URL"].removesuffix("/api") + f"/runs/flow-run/{started.id}"
+        console.print(f"flow run {started.name}; watch it at {page}", soft_wrap=True)
         state = await follow(client, started.id, console)
     if not state.is_completed():
-        raise SystemExit(f"the flow ended as {state.name}: {state.message}; run it again and it goes on from there")
+        raise SystemExit(
+            f"the flow ended as {state.name}: {state.message}; run it again and it goes on from there"
+        )
     report = await latest_report(started.id)
     return report, {"flow": time.monotonic() - began}
 

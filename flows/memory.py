@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -35,7 +36,7 @@ class PeakMemory:
                         continue  # it ended between being listed and being asked
             self.peak_bytes = max(self.peak_bytes, total)
 
-    def __enter__(self) -> PeakMemory:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

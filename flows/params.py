@@ -27,7 +27,9 @@ class LoopParameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(
-        "loop", pattern=r"^[a-z0-9][a-z0-9-]{0,40}$", description="Names the datasets and models that are made."
+        "loop",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,40}$",
+        description="Names the datasets and models that are made.",
     )
     seed: int = Field(20261122, ge=0, le=2**53, description="Everything random follows from it.")
     base_model: str = Field("models/dcgan-faces", description="The generator to audit and to make fairer.")
@@ -48,7 +50,7 @@ class LoopParameters(BaseModel):
     eval_subjects: int = Field(75, ge=20, le=10_000, description="Evaluation subjects asked for per group.")
     eval_images: int = Field(8, ge=2, le=100, description="Images of each evaluation subject.")
     training_seeds: int = Field(3, ge=1, le=20, description="Trainings of each arm; one is no claim.")
-    epochs: int = Field(5, ge=1, le=200, description="Passes over a training set.")
+    epochs: int = Field(6, ge=1, le=200, description="Passes over a training set.")
     fmr: float = Field(0.01, gt=0, lt=1, description="False match rate of the common threshold.")
     tolerance: float = Field(0.05, gt=0, lt=1, description="A gap whose interval ends below this is closed.")
     candidate_budget: int = Field(

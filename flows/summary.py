@@ -25,7 +25,11 @@ def show(console: Console, report: Mapping[str, Any], peak_bytes: int, seconds: 
     console.print(f"\n[bold]{comparison['sentence']}[/bold]", highlight=False)
     control = comparison["control"]
     if control is not None:
-        found = "was called a change, so the verdict is unreliable" if control["called_change"] else "shows no change, as it should"
+        found = (
+            "was called a change, so the verdict is unreliable"
+            if control["called_change"]
+            else "shows no change, as it should"
+        )
         console.print(f"Control (one seed of {control['arm']} against its others): {found}.", highlight=False)
     console.print(f"{context['limits']} {PERCEIVED}", highlight=False)
 
@@ -59,7 +63,8 @@ def reach_line(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     doubled = [c["cell"] for c in rare if (later[c["cell"]] or 0) >= 2 * (c["share"] or 0)]
     low = [cell for cell, share in later.items() if (share or 0) < 0.03]
     lines = [
-        f"Total variation to uniform: {change['before']:.3f} → {change['after']:.3f} (fell by {fell:.0%}; a third was wanted).",
+        f"Total variation to uniform: {change['before']:.3f} → {change['after']:.3f} "
+        f"(fell by {fell:.0%}; a third was wanted).",
         f"Cells under 5 % before: {len(rare)}, of which at least doubled: {len(doubled)}.",
         f"Cells under 3 % after: {', '.join(low) if low else 'none'}.",
     ]

@@ -52,12 +52,12 @@ def run(title: str, method: str, request: Any, call: Callable[[Any], Operation[R
     operation = start(method, request, call, salt)
     logger.info("%s: %s", title, operation.name)
     artifact = create_progress_artifact(progress=0.0, description=f"{title} ({operation.name})")
-    spoken = began
+    spoken, last = began, ""
 
     def tell(progress: Progress) -> None:
-        nonlocal spoken
-        if time.monotonic() - spoken >= LOG_EVERY_SECONDS:
-            spoken = time.monotonic()
+        nonlocal spoken, last
+        if time.monotonic() - spoken >= LOG_EVERY_SECONDS and str(progress) != last:
+            spoken, last = time.monotonic(), str(progress)
             logger.info("  %s", progress)
             if progress.total:
                 update_progress_artifact(artifact, progress=100.0 * progress.done / progress.total)

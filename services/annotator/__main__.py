@@ -1,7 +1,6 @@
 """`python -m services.annotator`: serves the annotator."""
 
 from fairloop.serving.server import main
-
 from services.annotator.servicer import SERVICE
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS, TableWriter, pieces, to_parquet
 from fairloop.tables import annotation_record, annotation_schema
 from fairloop.v1 import annotator_pb2
-
 from services.annotator.engine import Engine
 from services.annotator.messages import annotator_info
 

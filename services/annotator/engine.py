@@ -37,7 +37,9 @@ class Engine:
         """These annotators, or all, ordered by name; `InvalidInput` names the ones there are."""
         for name in names:
             if name not in self._annotators:
-                raise InvalidInput("annotators", f"{name!r} is not loaded here; there are {', '.join(self.names())}")
+                raise InvalidInput(
+                    "annotators", f"{name!r} is not loaded here; there are {', '.join(self.names())}"
+                )
         return [self._annotators[name] for name in sorted(set(names) or self._annotators)]
 
     def guesses(self, names: Sequence[str]) -> list[tuple[str, str]]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from fairloop.errors import InvalidInput, to_status
 from fairloop.tables import FaceRow
 from fairloop.v1 import annotator_pb2, common_pb2
-
 from services.annotator.face import Annotator
 
 STATUS = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from google.longrunning import operations_pb2
+
 from fairloop.serving.context import current
 from fairloop.serving.methods import Method, Pools
 from fairloop.serving.operations_servicer import started
@@ -12,12 +14,10 @@ from fairloop.serving.server import Server, Service
 from fairloop.serving.settings import ServerSettings
 from fairloop.store import ObjectStore
 from fairloop.v1 import annotator_pb2, annotator_pb2_grpc
-from google.longrunning import operations_pb2
-
 from services.annotator import annotate
 from services.annotator.engine import Engine
-from services.annotator.registry import ANNOTATORS
 from services.annotator.messages import annotated_image, annotator_info, check_items
+from services.annotator.registry import ANNOTATORS
 
 BATCH_IMAGES = 64
 INLINE_BYTES = 8 * 2**20
@@ -85,9 +85,7 @@ def methods(engine: Engine, settings: ServerSettings, store: ObjectStore, pools:
 
 def register(engine: Engine, server: Server, grpc_server: Any) -> None:
     """Adds the servicer to a gRPC server."""
-    annotator_pb2_grpc.add_AnnotatorServiceServicer_to_server(
-        AnnotatorServicer(engine, server), grpc_server
-    )
+    annotator_pb2_grpc.add_AnnotatorServiceServicer_to_server(AnnotatorServicer(engine, server), grpc_server)
 
 
 def load(settings: ServerSettings, store: ObjectStore) -> Engine:

@@ -25,8 +25,8 @@ from services.annotator.colour import Floats, exposure_table, linear_table, lumi
 from services.annotator.face import Face
 
 DARKER = (-1.0, -2.0)
-# Half a stop: at a whole one a sixth of the backlit faces flips because the picture's whites are lost,
-# and shares of labels would depend on how much room the exposure left (docs/decisions/skin-tone.md).
+# Half a stop: at a whole one the whites of many pictures are lost, a fifth of the dark faces flips, and
+# shares of labels would depend on the room that an exposure leaves (docs/decisions/skin-tone.md).
 BRIGHTER = (0.5,)
 EXPOSURES = (0.0, *DARKER, *BRIGHTER)
 """Changes of exposure in stops at which a tone is measured; the brighter one where the skin allows it."""

@@ -34,12 +34,15 @@ def check_acceptance(acceptance: generator_pb2.Acceptance, cells: Sequence[str])
     for cell in cells:
         missing = set(taxonomy.parse_cell(cell, "quotas.cell")) - set(attributes)
         if missing:
-            raise InvalidInput("acceptance.sources", f"no annotator decides {', '.join(sorted(missing))} of {cell}")
+            raise InvalidInput(
+                "acceptance.sources", f"no annotator decides {', '.join(sorted(missing))} of {cell}"
+            )
     if not 0 <= acceptance.min_quality <= 1:
         raise InvalidInput("acceptance.min_quality", f"{acceptance.min_quality} is outside 0–1")
     if not 1 <= acceptance.max_candidates_per_image <= 10_000:
         raise InvalidInput(
-            "acceptance.max_candidates_per_image", f"{acceptance.max_candidates_per_image} is outside 1–10,000"
+            "acceptance.max_candidates_per_image",
+            f"{acceptance.max_candidates_per_image} is outside 1–10,000",
         )
     if acceptance.min_consistency and not 0.5 <= acceptance.min_consistency <= 1:
         raise InvalidInput("acceptance.min_consistency", f"{acceptance.min_consistency} is outside 0.5–1")

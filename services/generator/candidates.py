@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
 from fairloop import taxonomy
 from fairloop.client import AnnotatorClient
 from fairloop.serving.methods import ShardContext, ShardOutput
 from fairloop.table_store import to_parquet
 from fairloop.v1 import generator_pb2
-
 from services.generator.acceptance import Seen, look, subject_counts
 from services.generator.encode import encode_png
 from services.generator.face_model import FaceModel

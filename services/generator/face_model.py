@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
 from fairloop import registry
 from fairloop.errors import InvalidInput
 from fairloop.manifest import Manifest
 from fairloop.store import ObjectStore
-from numpy.typing import NDArray
-from torch import nn
-
 from services.generator import dcgan, sampler
 from services.generator.latents import subject_latents
 from services.generator.sampler import Sampler, draw_centres
@@ -80,4 +80,6 @@ def load_face_model(store: ObjectStore, name: str) -> FaceModel:
         if manifest.details["kind"] == "latent_sampler":
             base = load_face_model(store, manifest.details["base"])
             return FaceModel(manifest, base.net, sampler.load(path))
-    raise InvalidInput("model", f"{name} is a {manifest.details['kind']}; this version loads dcgan and latent_sampler")
+    raise InvalidInput(
+        "model", f"{name} is a {manifest.details['kind']}; this version loads dcgan and latent_sampler"
+    )

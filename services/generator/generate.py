@@ -14,6 +14,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+from google.protobuf.json_format import MessageToDict
+
 from fairloop import names, registry, taxonomy
 from fairloop.client import AnnotatorClient
 from fairloop.dataset import DatasetWriter, Image
@@ -25,8 +27,6 @@ from fairloop.serving.runner import RunningOperation
 from fairloop.store import ObjectStore
 from fairloop.table_store import from_parquet
 from fairloop.v1 import generator_pb2
-from google.protobuf.json_format import MessageToDict
-
 from services.generator import dcgan
 from services.generator.acceptance import check_acceptance
 from services.generator.candidates import BLOCK_IMAGES, run_block
@@ -73,7 +73,8 @@ def check_request(request: generator_pb2.GenerateRequest) -> None:
         taxonomy.parse_cell(quota.cell, f"quotas[{position}].cell")
         if not 1 <= quota.subjects <= LARGEST_SUBJECTS:
             raise InvalidInput(
-                f"quotas[{position}].subjects", f"{quota.subjects} is outside 1–{LARGEST_SUBJECTS} (cell {quota.cell!r})"
+                f"quotas[{position}].subjects",
+                f"{quota.subjects} is outside 1–{LARGEST_SUBJECTS} (cell {quota.cell!r})",
             )
         if not 1 <= quota.images_per_subject <= LARGEST_IMAGES:
             raise InvalidInput(
@@ -91,7 +92,11 @@ def check_request(request: generator_pb2.GenerateRequest) -> None:
 def streams(request: generator_pb2.GenerateRequest, known_cells: Sequence[str]) -> list[Tally]:
     """The streams of candidates that a request needs, in the order in which they run."""
     per_image = request.acceptance.max_candidates_per_image if request.HasField("acceptance") else 1
-    own = [[i] for i, q in enumerate(request.quotas) if q.cell in known_cells or not request.HasField("acceptance")]
+    own = [
+        [i]
+        for i, q in enumerate(request.quotas)
+        if q.cell in known_cells or not request.HasField("acceptance")
+    ]
     shared = [i for i in range(len(request.quotas)) if [i] not in own]
     made = []
     for number, quotas in enumerate([*own, *([shared] if shared else [])]):
@@ -134,7 +139,9 @@ def make_method(store: ObjectStore, pools: Pools, annotator: AnnotatorClient) ->
             store,
             request.dataset,
             parents=[model.name],
-            terms=inherited_terms([model.manifest], [Terms(purpose=request.purpose)] if request.purpose else []),
+            terms=inherited_terms(
+                [model.manifest], [Terms(purpose=request.purpose)] if request.purpose else []
+            ),
             libraries=["torch"],
         )
         tallies = streams(request, model.cells)
@@ -234,7 +241,8 @@ def _write(
                 model=model.name,
                 seed=request.seed,
                 index=row["image"],
-                requested_cell=request.quotas[index].cell or model.component("", request.seed, row["subject"]),
+                requested_cell=request.quotas[index].cell
+                or model.component("", request.seed, row["subject"]),
             )
         )
         count += 1

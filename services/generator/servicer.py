@@ -92,14 +92,18 @@ def check_fine_tune(request: generator_pb2.FineTuneGeneratorRequest) -> None:
         taxonomy.values(attribute)
     missing = set(recipe.attributes) - {source.attribute for source in recipe.sources}
     if missing:
-        raise InvalidInput("latent_sampler.sources", f"no annotator is named for {', '.join(sorted(missing))}")
+        raise InvalidInput(
+            "latent_sampler.sources", f"no annotator is named for {', '.join(sorted(missing))}"
+        )
     if recipe.max_shift and not 0.5 <= recipe.max_shift <= 5:
         raise InvalidInput("latent_sampler.max_shift", f"{recipe.max_shift} is outside 0.5–5")
     for cell in recipe.target:
         taxonomy.parse_cell(cell, "latent_sampler.target")
 
 
-def methods(loaded: AnnotatorClient, settings: ServerSettings, store: ObjectStore, pools: Pools) -> Sequence[Method]:
+def methods(
+    loaded: AnnotatorClient, settings: ServerSettings, store: ObjectStore, pools: Pools
+) -> Sequence[Method]:
     """The long-running methods of the generator."""
 
     async def validate(request: generator_pb2.FineTuneGeneratorRequest) -> None:
@@ -127,7 +131,7 @@ SERVICE = Service(
     full_name="fairloop.v1.GeneratorService",
     load=load,
     methods=methods,
-    register=lambda loaded, server, grpc_server: (
-        generator_pb2_grpc.add_GeneratorServiceServicer_to_server(GeneratorServicer(server), grpc_server)
+    register=lambda loaded, server, grpc_server: generator_pb2_grpc.add_GeneratorServiceServicer_to_server(
+        GeneratorServicer(server), grpc_server
     ),
 )

@@ -1,7 +1,6 @@
 """`python -m services.metrics`: serves the metrics."""
 
 from fairloop.serving.server import main
-
 from services.metrics.servicer import SERVICE
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS, read_table
 from fairloop.v1 import metrics_pb2
 from services.metrics.labels import cells_of, check_sources, image_labels, resolved, source_text
-from services.metrics.reports import put_report
 from services.metrics.parquet import audit_tables
+from services.metrics.reports import put_report
 
 ROLES = ("judging", "steering")
 

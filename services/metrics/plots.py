@@ -81,16 +81,13 @@ def _rendered(
     png, svg = io.BytesIO(), io.StringIO()
     canvas.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     canvas.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    # The page holds the drawing itself: no XML prolog, no doctype.
-    drawing = svg.getvalue()
-    drawing = drawing[drawing.index("<svg") :]
-    figure = Figure(name=name, title=title, caption=caption, alt=alt, svg=drawing, section=section)
+    figure = Figure(name=name, title=title, caption=caption, alt=alt, svg=svg.getvalue(), section=section)
     return Plot(figure, png.getvalue())
 
 
 def _footnote(canvas: Canvas, text: str) -> None:
     canvas.text(
-        0.01, 0.012, "\n".join(textwrap.wrap(text, 125)), fontsize=7.5, color=FAINT, ha="left", va="bottom"
+        0.01, 0.012, "\n".join(textwrap.wrap(text, 138)), fontsize=7.5, color=FAINT, ha="left", va="bottom"
     )
 
 
@@ -132,8 +129,8 @@ def shares_figure(shares: Shares) -> Plot:
     """Share of every cell with its interval, before and after, and the target."""
     rows = shares.cells
     with mpl.rc_context(STYLE):
-        canvas = Canvas(figsize=(8.2, 1.75 + 0.52 * len(rows)), layout="none")
-        ax = canvas.add_axes((0.22, 0.19, 0.75, 0.68))
+        canvas = Canvas(figsize=(8.2, 1.6 + 0.5 * len(rows)), layout="none")
+        ax = canvas.add_axes((0.22, 0.19, 0.75, 0.71))
         both = any(row.before for row in rows)
         for k, row in enumerate(rows):
             at = len(rows) - 1 - k
@@ -228,8 +225,8 @@ def rates_figure(verification: Verification) -> Plot:
             canvas,
             "rates",
             "Error rates per group",
-            "Means over training runs with 95 % intervals over seeds and subjects. Grey: where 95 % of this group's "
-            f"rates would lie if all groups had the arm's pooled rate. {note}",
+            "Means over training runs with 95 % intervals over seeds and subjects. Grey: where 95 % of this "
+            f"group's rates would lie if all groups had the arm's pooled rate. {note}",
             _rates_text(arms),
             "verification",
         )
@@ -281,8 +278,8 @@ def differences_figure(verification: Verification, shown: Sequence[str] | None =
     rows = [d for name in dict.fromkeys(chosen) for d in verification.differences if d.name == name]
     first, second = (arm.name for arm in verification.arms)
     with mpl.rc_context(STYLE):
-        canvas = Canvas(figsize=(8.2, 1.75 + 0.55 * len(rows)), layout="none")
-        ax = canvas.add_axes((0.3, 0.25, 0.67, 0.6))
+        canvas = Canvas(figsize=(8.2, 1.6 + 0.55 * len(rows)), layout="none")
+        ax = canvas.add_axes((0.3, 0.25, 0.67, 0.63))
         for k, row in enumerate(rows):
             at = len(rows) - 1 - k
             _difference_row(ax, row, at, labelled=k == 0)
@@ -305,8 +302,8 @@ def differences_figure(verification: Verification, shown: Sequence[str] | None =
             canvas,
             "differences",
             "Paired differences",
-            f"{second} minus {first} on the same images. One dot per training run; the bold 95 % interval decides "
-            f"({decides}); the thin one resamples seeds and subjects together. {note}",
+            f"{second} minus {first} on the same images. One dot per training run; the bold 95 % interval "
+            f"decides ({decides}); the thin one resamples seeds and subjects together. {note}",
             _differences_text(rows),
             "verification",
         )
@@ -368,11 +365,11 @@ def densities_figure(
     names = [density.group for density in densities[arms[0].name]]
     largest = max(max(*d.genuine, *d.impostor) for arm in arms for d in densities[arm.name])
     with mpl.rc_context(STYLE):
-        height = 1.6 + 1.25 * len(names)
+        height = 1.8 + 1.2 * len(names)
         canvas = Canvas(figsize=(8.2, height), layout="none")
         grid = canvas.subplots(len(names), len(arms), sharex=True, sharey=True, squeeze=False)
         canvas.subplots_adjust(
-            left=0.13, right=0.98, top=1 - 0.65 / height, bottom=0.85 / height, hspace=0.25, wspace=0.08
+            left=0.13, right=0.98, top=1 - 0.65 / height, bottom=1.05 / height, hspace=0.25, wspace=0.08
         )
         for a, arm in enumerate(arms):
             for g, density in enumerate(densities[arm.name]):
@@ -417,7 +414,7 @@ def densities_figure(
             f"{readable(d.group)}: {d.genuine_scores:,} genuine, {d.impostor_scores:,} impostor scores"
             for d in densities[arms[0].name]
         )
-        note = f"{counts} (a sample of subjects). Groups: {verification.group_source}."
+        note = f"{counts}, from at most 800 images a group. Groups: {verification.group_source}."
         _footnote(canvas, f"{note} Threshold: {verification.threshold_policy}.")
         return _rendered(
             canvas,

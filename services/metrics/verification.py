@@ -30,8 +30,8 @@ from services.metrics.labels import (
     resolved,
     source_text,
 )
-from services.metrics.reports import put_report
 from services.metrics.parquet import comparison_tables, verification_tables
+from services.metrics.reports import put_report
 
 DEFAULT_FMR = 0.001
 DEFAULT_REPLICATES = 1_000

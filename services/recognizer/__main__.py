@@ -1,7 +1,6 @@
 """`python -m services.recognizer`: serves the recognizer."""
 
 from fairloop.serving.server import main
-
 from services.recognizer.servicer import SERVICE
 
 if __name__ == "__main__":

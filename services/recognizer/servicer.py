@@ -92,7 +92,7 @@ SERVICE = Service(
     full_name="fairloop.v1.RecognizerService",
     load=load,
     methods=methods,
-    register=lambda loaded, server, grpc_server: (
-        recognizer_pb2_grpc.add_RecognizerServiceServicer_to_server(RecognizerServicer(server), grpc_server)
+    register=lambda loaded, server, grpc_server: recognizer_pb2_grpc.add_RecognizerServiceServicer_to_server(
+        RecognizerServicer(server), grpc_server
     ),
 )

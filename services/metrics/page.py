@@ -1,0 +1,136 @@
+"""One self-contained HTML page from a report document."""
+
+from __future__ import annotations
+
+import base64
+import math
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from fairloop.stats.report import significant
+from services.metrics.document import Document
+from services.metrics.plots import readable
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+DASH = Markup('<span class="none">–</span>')
+
+
+def _percent(value: float) -> str:
+    return f"{_plain(100 * value)} %"
+
+
+def _plain(value: float) -> str:
+    """Three significant digits, without an exponent between 0.0001 and a million."""
+    return significant(value)
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _signed(value: float) -> str:
+    return f"{'+' if value > 0 else ''}{_plain(value)}"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.0f} s" if value >= 9.95 else f"{value:.1f} s"
+
+
+def _gigabytes(value: float) -> str:
+    return f"{value / 1e9:.1f} GB"
+
+
+def _p_value(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def _times(value: float) -> str:
+    return f"{_plain(value)} ×"
+
+
+def _short(value: float) -> str:
+    return f"{value:g}"
+
+
+FORMATS = {
+    "short": _short,
+    "percent": _percent,
+    "number": _plain,
+    "count": _count,
+    "signed": _signed,
+    "seconds": _seconds,
+    "gigabytes": _gigabytes,
+    "p": _p_value,
+    "times": _times,
+}
+
+
+def look_up(document: Any, path: str) -> Any:
+    """The value at a dotted path of the document's JSON, such as `shares.cells.0.after.value`; None if absent."""
+    for step in path.split("."):
+        if document is None:
+            return None
+        document = document[int(step)] if isinstance(document, list) else document.get(step)
+    return document
+
+
+def _svg_uri(svg: str) -> str:
+    """An SVG as a data URI: inside an `img` it can neither run scripts nor load anything."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
+class _Numbers:
+    """Prints numbers of one document, each with its path and its full value."""
+
+    def __init__(self, plain: dict[str, Any]) -> None:
+        self.plain = plain
+
+    def number(self, path: str, style: str = "number") -> Markup:
+        """The number at `path`, or a dash where there is none."""
+        value = look_up(self.plain, path)
+        if value is None:
+            return DASH
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise TypeError(f"{path} is {value!r}, not a number")
+        full = repr(value)
+        return Markup('<data value="{0}" data-path="{1}" data-value="{0}">{2}</data>').format(
+            full, path, FORMATS[style](value).replace("-", "−")
+        )
+
+    def interval(self, path: str, style: str = "number") -> Markup:
+        """The ends of the estimate at `path`, or nothing where it has none."""
+        ends = [look_up(self.plain, f"{path}.{end}") for end in ("low", "high")]
+        if ends == [None, None]:
+            return Markup("")
+        low, high = (self.number(f"{path}.{end}", style) for end in ("low", "high"))
+        return Markup('<span class="interval">{} to {}</span>').format(low, high)
+
+    def estimate(self, path: str, style: str = "number") -> Markup:
+        """The value at `path` and its interval."""
+        return self.number(f"{path}.value", style) + self.interval(path, style)
+
+
+def render(document: Document) -> str:
+    """The page: HTML with inline styles and images, no script and no outside resource.
+
+    Every number is a `<data>` element whose `data-path` leads to it in the
+    document's JSON and whose `data-value` is its full value.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    plain = document.model_dump(mode="json", by_alias=True)
+    numbers = _Numbers(plain)
+    environment.filters["readable"] = readable
+    environment.filters["data_uri"] = _svg_uri
+    return environment.get_template("page.html.j2").render(
+        d=document, n=numbers.number, e=numbers.estimate, interval=numbers.interval
+    )
