@@ -77,8 +77,10 @@ class Progress:
     measures: Mapping[str, float]
 
     def __str__(self) -> str:
+        if not self.stage:
+            return self.state.lower()
         if not self.total:
-            return f"{self.stage or self.state.lower()}: {self.done} {self.unit}".strip()
+            return f"{self.stage}: {self.done} {self.unit}"
         text = f"{self.stage}: {self.done}/{self.total} {self.unit} ({self.done / self.total:.0%})"
         if self.rate:
             text += f", {self.rate:.3g} {self.unit}/s"

@@ -47,6 +47,10 @@ class FairloopError(Exception):
     def __str__(self) -> str:
         return self.message
 
+    def __reduce__(self) -> tuple[Any, tuple[bytes]]:
+        """Pickles through the status, since constructors differ; errors cross process pools."""
+        return _from_bytes, (to_status(self).SerializeToString(),)
+
 
 @dataclass(frozen=True)
 class Violation:
@@ -177,6 +181,10 @@ def from_status(status: status_pb2.Status) -> FairloopError:
         error.code = status.code
     error.metadata = metadata
     return error
+
+
+def _from_bytes(data: bytes) -> FairloopError:
+    return from_status(status_pb2.Status.FromString(data))
 
 
 def from_rpc(error: grpc.RpcError) -> FairloopError:

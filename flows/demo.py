@@ -20,6 +20,7 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.sorting import LogSort
 from prefect.deployments import run_deployment
+from pydantic import ValidationError
 from rich.console import Console
 
 from deploy.local.stack import environment
@@ -27,6 +28,7 @@ from fairloop import manifest
 from fairloop.store import ObjectStore
 from flows import summary
 from flows.memory import PeakMemory
+from flows.params import LoopParameters
 
 DEPLOYMENT = "fairness-loop/local"
 POLL_SECONDS = 1.0
@@ -90,20 +92,41 @@ def save_report(store: ObjectStore, report: str, folder: Path) -> Path:
     return folder / "index.html"
 
 
+def settings(words: list[str]) -> dict[str, Any]:
+    """Parameters from NAME=VALUE words; a wrong one ends the program with what is allowed."""
+    named = dict(word.partition("=")[::2] for word in words)
+    try:
+        return LoopParameters.model_validate(named).model_dump(mode="json", include=set(named))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SystemExit(f"--set {first['loc'][0]}: {first['msg']} (it is {first['input']!r})") from None
+
+
 def main() -> None:
     """Runs the demo on the stack that is up."""
     parser = argparse.ArgumentParser(description="One round of the loop on the local stack.")
     parser.add_argument("--state", type=Path, default=Path(".fairloop"), help="folder of the local stack")
     parser.add_argument("--fresh", action="store_true", help="do everything again, whatever is stored")
     parser.add_argument("--seed", type=int, default=20261122, help="everything random follows from it")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of the flow (flows/params.py), for example epochs=3; may be repeated",
+    )
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     arguments = parser.parse_args()
-    os.environ.update(environment(arguments.state))
+    chosen = settings(arguments.set)
+    running = environment(arguments.state)
+    if not running:
+        raise SystemExit(f"no stack runs in {arguments.state}; `make up` starts it")
+    os.environ.update(running)
     console = Console(width=min(Console().width, 160) if sys.stdout.isatty() else 140)
     store = ObjectStore.from_environment()
     with PeakMemory(arguments.state) as memory:
         report, seconds = asyncio.run(
-            demo({"name": "demo", "seed": arguments.seed, "fresh": arguments.fresh}, console)
+            demo({"name": "demo", "seed": arguments.seed, "fresh": arguments.fresh, **chosen}, console)
         )
     page = save_report(store, report, arguments.state / "demo")
     summary.show(console, store.get_json(f"{report}/report.json"), memory.peak_bytes, seconds["flow"])

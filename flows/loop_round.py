@@ -49,7 +49,9 @@ def source(attribute: str, annotator: str) -> common_pb2.LabelSource:
 def annotate(run: Round, title: str, dataset: str, sources: list[common_pb2.LabelSource]) -> str:
     """The annotation table of a dataset by the annotators of these sources."""
     request = annotator_pb2.AnnotateRequest(
-        dataset=dataset, annotators=sorted({source.annotator for source in sources})
+        dataset=dataset,
+        annotators=sorted({source.annotator for source in sources}),
+        attributes=sorted({source.attribute for source in sources}),
     )
     result = run.do(title, "annotator", "annotate", request)
     return str(result.annotations)

@@ -173,6 +173,17 @@ _GROUP_HEADER = (
 )
 
 
+def significant(value: float, digits: int = 3) -> str:
+    """`value` rounded to so many significant digits, without an exponent from 0.0001 to a million."""
+    if value == 0:
+        return "0"
+    # The exponent after rounding: 9.996 is 10.0, not 10.00.
+    size = int(f"{value:.{digits - 1}e}".partition("e")[2])
+    if not -4 <= size < 6:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.{max(0, digits - 1 - size)}f}"
+
+
 def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
 

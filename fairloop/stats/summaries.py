@@ -56,7 +56,7 @@ class Definition:
 SUMMARIES: tuple[Definition, ...] = (
     Definition(
         "fnmr_gap_at_own_threshold",
-        "max - min of FNMR at each group's own threshold",
+        "max − min of FNMR at each group's own threshold",
         0.0,
         ("fnmr_at_own_threshold",),
         lambda r: inequality.gap_rows(r.fnmr_at_own_threshold),
@@ -70,8 +70,8 @@ SUMMARIES: tuple[Definition, ...] = (
     ),
     Definition("gini_fmr", "Gini of FMR", 0.0, ("fmr",), lambda r: inequality.gini_rows(r.fmr)),
     Definition("gini_fnmr", "Gini of FNMR", 0.0, ("fnmr",), lambda r: inequality.gini_rows(r.fnmr)),
-    Definition("fmr_gap", "max - min of FMR", 0.0, ("fmr",), lambda r: inequality.gap_rows(r.fmr)),
-    Definition("fnmr_gap", "max - min of FNMR", 0.0, ("fnmr",), lambda r: inequality.gap_rows(r.fnmr)),
+    Definition("fmr_gap", "max − min of FMR", 0.0, ("fmr",), lambda r: inequality.gap_rows(r.fmr)),
+    Definition("fnmr_gap", "max − min of FNMR", 0.0, ("fnmr",), lambda r: inequality.gap_rows(r.fnmr)),
     Definition(
         "fairness_discrepancy_rate",
         "fairness discrepancy rate",

@@ -98,12 +98,14 @@ class AnnotatedImage(_message.Message):
     def __init__(self, item_id: _Optional[str] = ..., face: _Optional[_Union[FaceDescription, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
 
 class AnnotateImagesRequest(_message.Message):
-    __slots__ = ("images", "annotators")
+    __slots__ = ("images", "annotators", "attributes")
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     ANNOTATORS_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     images: _containers.RepeatedCompositeFieldContainer[ImageItem]
     annotators: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, images: _Optional[_Iterable[_Union[ImageItem, _Mapping]]] = ..., annotators: _Optional[_Iterable[str]] = ...) -> None: ...
+    attributes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, images: _Optional[_Iterable[_Union[ImageItem, _Mapping]]] = ..., annotators: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AnnotateImagesResponse(_message.Message):
     __slots__ = ("images", "annotators")
@@ -114,12 +116,14 @@ class AnnotateImagesResponse(_message.Message):
     def __init__(self, images: _Optional[_Iterable[_Union[AnnotatedImage, _Mapping]]] = ..., annotators: _Optional[_Iterable[_Union[AnnotatorInfo, _Mapping]]] = ...) -> None: ...
 
 class StreamAnnotateRequest(_message.Message):
-    __slots__ = ("images", "annotators")
+    __slots__ = ("images", "annotators", "attributes")
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     ANNOTATORS_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     images: _containers.RepeatedCompositeFieldContainer[ImageItem]
     annotators: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, images: _Optional[_Iterable[_Union[ImageItem, _Mapping]]] = ..., annotators: _Optional[_Iterable[str]] = ...) -> None: ...
+    attributes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, images: _Optional[_Iterable[_Union[ImageItem, _Mapping]]] = ..., annotators: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class StreamAnnotateResponse(_message.Message):
     __slots__ = ("images", "annotators")
@@ -130,16 +134,18 @@ class StreamAnnotateResponse(_message.Message):
     def __init__(self, images: _Optional[_Iterable[_Union[AnnotatedImage, _Mapping]]] = ..., annotators: _Optional[_Iterable[_Union[AnnotatorInfo, _Mapping]]] = ...) -> None: ...
 
 class AnnotateRequest(_message.Message):
-    __slots__ = ("dataset", "annotators", "request_id", "detached")
+    __slots__ = ("dataset", "annotators", "request_id", "detached", "attributes")
     DATASET_FIELD_NUMBER: _ClassVar[int]
     ANNOTATORS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DETACHED_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     annotators: _containers.RepeatedScalarFieldContainer[str]
     request_id: str
     detached: bool
-    def __init__(self, dataset: _Optional[str] = ..., annotators: _Optional[_Iterable[str]] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ...) -> None: ...
+    attributes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, dataset: _Optional[str] = ..., annotators: _Optional[_Iterable[str]] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., attributes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AnnotateResult(_message.Message):
     __slots__ = ("annotations", "images", "statuses", "annotators")

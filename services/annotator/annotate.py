@@ -32,15 +32,15 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
         names.check("dataset version", request.dataset, "dataset")
         if not request.annotators:
             raise InvalidInput("annotators", f"is empty; name at least one of {', '.join(engine.names())}")
-        engine.select(request.annotators)
+        engine.select(request.annotators, request.attributes)
         await pools.io(Dataset.open, store, request.dataset)
 
     async def run(operation: RunningOperation) -> annotator_pb2.AnnotateResult:
         request: annotator_pb2.AnnotateRequest = operation.request
         dataset = await pools.io(Dataset.open, store, request.dataset)
-        chosen = engine.select(request.annotators)
-        guesses = engine.guesses(request.annotators)
-        versions = {annotator.name: annotator.version for annotator in chosen}
+        chosen = engine.select(request.annotators, request.attributes)
+        guesses = chosen.guesses
+        versions = {annotator.name: annotator.version for annotator in chosen.annotators}
         made_from = [dataset.name, *(f"{name}@{version}" for name, version in sorted(versions.items()))]
         table = TableWriter(store, ANNOTATIONS, annotation_schema(guesses), made_from)
         statuses: Counter[str] = Counter()
@@ -69,7 +69,7 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
             annotations=made.name,
             images=len(dataset),
             statuses=statuses,
-            annotators=[annotator_info(annotator) for annotator in chosen],
+            annotators=[annotator_info(annotator) for annotator in chosen.annotators],
         )
 
     async def shard(
@@ -77,16 +77,16 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
     ) -> ShardOutput:
         dataset = await pools.io(open_dataset, store, request.dataset)
         images = await pools.io(lambda: list(dataset.images(spec["start"], spec["stop"])))
-        guesses = engine.guesses(request.annotators)
+        chosen = engine.select(request.annotators, request.attributes)
         records: list[Mapping[str, Any]] = []
         for start in range(0, len(images), BATCH_IMAGES):
             batch = images[start : start + BATCH_IMAGES]
-            faces = await pools.compute(engine.describe, [data for _, data in batch], request.annotators)
+            faces = await pools.compute(engine.describe, [data for _, data in batch], chosen)
             records += [
-                annotation_record(row["image_id"], face, guesses)
+                annotation_record(row["image_id"], face, chosen.guesses)
                 for (row, _), face in zip(batch, faces, strict=True)
             ]
-        data = await pools.io(to_parquet, records, annotation_schema(guesses))
+        data = await pools.io(to_parquet, records, annotation_schema(chosen.guesses))
         part = await context.put(hashlib.sha256(data).hexdigest(), data)
         return ShardOutput((part,), units=len(images))
 

@@ -43,7 +43,7 @@ def describe(
 ) -> list[FaceRow]:
     """One row for each image, in order; each annotator is called once, with all faces.
 
-    `threads` decode, detect and measure at the same time. A row's `status` is
+    `threads` decode, detect, measure and annotate at the same time. A row's `status` is
     ok, several_faces (the row is about the largest), no_face, corrupt or
     too_large; bad bytes never fail the other images. Rows do not depend on the
     batch they are in, on `threads`, or on the order.
@@ -53,10 +53,12 @@ def describe(
     """
     with ThreadPoolExecutor(max(1, threads)) as pool:
         seen = list(pool.map(lambda image: _look(image, detector), images))
-    faces = [one.face for one in seen if one.face is not None]
+        faces = [one.face for one in seen if one.face is not None]
+        # Each annotator on one thread, different ones at the same time.
+        asked = annotators if faces else ()
+        answered = list(pool.map(lambda annotator: annotator.annotate(faces), asked))
     guesses: list[dict[tuple[str, str], Guess]] = [{} for _ in faces]
-    for annotator in annotators if faces else ():
-        answers = annotator.annotate(faces)
+    for annotator, answers in zip(asked, answered, strict=True):
         for merged, answer in zip(guesses, answers, strict=True):
             merged.update({(attribute, annotator.name): guess for attribute, guess in answer.items()})
     remaining = iter(guesses)

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from fairloop import taxonomy
 from fairloop.errors import InvalidInput
 from fairloop.tables import FaceRow
 from services.annotator import registry
 from services.annotator.describe import Picture, describe
 from services.annotator.detector import Detector
 from services.annotator.face import Annotator
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The annotators of one request, ordered by name, and the attributes that are wanted of them."""
+
+    annotators: tuple[Annotator, ...]
+    attributes: tuple[str, ...]
+
+    @property
+    def guesses(self) -> list[tuple[str, str]]:
+        """(attribute, annotator) of every guess that is made, in table order."""
+        return [
+            (a, annotator.name)
+            for annotator in self.annotators
+            for a in annotator.attributes
+            if self.wants(a)
+        ]
+
+    def wants(self, attribute: str) -> bool:
+        """Whether an attribute is asked for."""
+        return not self.attributes or attribute in self.attributes
 
 
 class Engine:
@@ -19,6 +44,8 @@ class Engine:
         self._annotators = {annotator.name: annotator for annotator in annotators}
         self._detector = detector
         self._threads = threads
+        self._parts: dict[tuple[str, frozenset[str]], Annotator] = {}
+        self._lock = threading.Lock()
 
     @classmethod
     def load(cls, threads: int, names: Sequence[str] = tuple(registry.ANNOTATORS)) -> Engine:
@@ -33,19 +60,39 @@ class Engine:
         """What an annotator is, in a sentence."""
         return registry.entry(name).description
 
-    def select(self, names: Sequence[str]) -> list[Annotator]:
-        """These annotators, or all, ordered by name; `InvalidInput` names the ones there are."""
+    def select(self, names: Sequence[str], attributes: Sequence[str] = ()) -> Chosen:
+        """These annotators, or all; `InvalidInput` names the ones there are.
+
+        With `attributes`, an annotator that can leave networks out does, and one
+        that guesses none of them is an error where it was named.
+        """
         for name in names:
             if name not in self._annotators:
                 raise InvalidInput(
                     "annotators", f"{name!r} is not loaded here; there are {', '.join(self.names())}"
                 )
-        return [self._annotators[name] for name in sorted(set(names) or self._annotators)]
+        for attribute in attributes:
+            taxonomy.values(attribute)
+        chosen = []
+        for name in sorted(set(names) or self._annotators):
+            wanted = set(self._annotators[name].attributes) & set(
+                attributes or self._annotators[name].attributes
+            )
+            if wanted:
+                chosen.append(self._part(name, frozenset(wanted)))
+            elif name in names:
+                raise InvalidInput("attributes", f"{name} guesses none of {', '.join(attributes)}")
+        return Chosen(tuple(chosen), tuple(attributes))
 
-    def guesses(self, names: Sequence[str]) -> list[tuple[str, str]]:
-        """(attribute, annotator) of every guess that these annotators make, in table order."""
-        return [(attribute, a.name) for a in self.select(names) for attribute in a.attributes]
+    def _part(self, name: str, wanted: frozenset[str]) -> Annotator:
+        """The annotator, without the networks of attributes that are not wanted where they can be left out."""
+        if wanted == set(self._annotators[name].attributes) or not registry.entry(name).separable:
+            return self._annotators[name]
+        with self._lock:
+            if (name, wanted) not in self._parts:
+                (self._parts[name, wanted],) = registry.load([name], wanted)
+            return self._parts[name, wanted]
 
-    def describe(self, images: Sequence[Picture], names: Sequence[str]) -> list[FaceRow]:
+    def describe(self, images: Sequence[Picture], chosen: Chosen) -> list[FaceRow]:
         """One row per image."""
-        return describe(images, self.select(names), self._detector, self._threads)
+        return describe(images, chosen.annotators, self._detector, self._threads)

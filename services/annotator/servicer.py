@@ -15,7 +15,7 @@ from fairloop.serving.settings import ServerSettings
 from fairloop.store import ObjectStore
 from fairloop.v1 import annotator_pb2, annotator_pb2_grpc
 from services.annotator import annotate
-from services.annotator.engine import Engine
+from services.annotator.engine import Chosen, Engine
 from services.annotator.messages import annotated_image, annotator_info, check_items
 from services.annotator.registry import ANNOTATORS
 
@@ -34,28 +34,32 @@ class AnnotatorServicer(annotator_pb2_grpc.AnnotatorServiceServicer):
         self, request: annotator_pb2.ListAnnotatorsRequest, context: Any
     ) -> annotator_pb2.ListAnnotatorsResponse:
         return annotator_pb2.ListAnnotatorsResponse(
-            annotators=[annotator_info(a, self._engine.description(a.name)) for a in self._engine.select(())]
+            annotators=[
+                annotator_info(a, self._engine.description(a.name))
+                for a in self._engine.select(()).annotators
+            ]
         )
 
     async def AnnotateImages(  # noqa: N802
         self, request: annotator_pb2.AnnotateImagesRequest, context: Any
     ) -> annotator_pb2.AnnotateImagesResponse:
+        chosen = self._engine.select(request.annotators, request.attributes)
         return annotator_pb2.AnnotateImagesResponse(
-            images=await self._describe(request.images, request.annotators),
-            annotators=[annotator_info(a) for a in self._engine.select(request.annotators)],
+            images=await self._describe(request.images, chosen),
+            annotators=[annotator_info(a) for a in chosen.annotators],
         )
 
     async def StreamAnnotate(  # noqa: N802
         self, requests: AsyncIterator[annotator_pb2.StreamAnnotateRequest], context: Any
     ) -> AsyncIterator[annotator_pb2.StreamAnnotateResponse]:
-        annotators: Sequence[str] | None = None
+        chosen: Chosen | None = None
         async for request in requests:
-            first = annotators is None
-            if annotators is None:
-                annotators = list(request.annotators)
+            first = chosen is None
+            if chosen is None:
+                chosen = self._engine.select(request.annotators, request.attributes)
             yield annotator_pb2.StreamAnnotateResponse(
-                images=await self._describe(request.images, annotators),
-                annotators=[annotator_info(a) for a in self._engine.select(annotators)] if first else (),
+                images=await self._describe(request.images, chosen),
+                annotators=[annotator_info(a) for a in chosen.annotators] if first else (),
             )
 
     async def Annotate(  # noqa: N802
@@ -64,13 +68,11 @@ class AnnotatorServicer(annotator_pb2_grpc.AnnotatorServiceServicer):
         return await started(self._server.runner, annotate.NAME, request)
 
     async def _describe(
-        self, items: Sequence[annotator_pb2.ImageItem], annotators: Sequence[str]
+        self, items: Sequence[annotator_pb2.ImageItem], chosen: Chosen
     ) -> list[annotator_pb2.AnnotatedImage]:
         check_items(items, BATCH_IMAGES, INLINE_BYTES)
-        versions = {a.name: a.version for a in self._engine.select(annotators)}
-        rows = await self._server.pools.compute(
-            self._engine.describe, [item.image for item in items], annotators
-        )
+        versions = {a.name: a.version for a in chosen.annotators}
+        rows = await self._server.pools.compute(self._engine.describe, [item.image for item in items], chosen)
         with_labels = self._server.settings.shows_labels or current().scope == "internal"
         return [
             annotated_image(item.item_id, row, versions, with_labels)

@@ -53,11 +53,13 @@ def look(
 ) -> list[Seen]:
     """What the annotators see in each image, through `StreamAnnotate`, in order."""
     names = sorted({source.annotator for source in sources})
+    attributes = sorted({source.attribute for source in sources})
 
     def batches() -> Iterator[annotator_pb2.StreamAnnotateRequest]:
         for start in range(0, len(images), BATCH):
             yield annotator_pb2.StreamAnnotateRequest(
                 annotators=names,
+                attributes=attributes,
                 images=[
                     annotator_pb2.ImageItem(item_id=str(start + k), image=image)
                     for k, image in enumerate(images[start : start + BATCH])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,58 +20,26 @@ TEMPLATES = Path(__file__).parent / "templates"
 DASH = Markup('<span class="none">–</span>')
 
 
-def _percent(value: float) -> str:
-    return f"{_plain(100 * value)} %"
-
-
-def _plain(value: float) -> str:
-    """Three significant digits, without an exponent between 0.0001 and a million."""
-    return significant(value)
-
-
-def _count(value: float) -> str:
-    return f"{value:,.0f}"
-
-
 def _signed(value: float) -> str:
-    return f"{'+' if value > 0 else ''}{_plain(value)}"
+    return f"{'+' if value > 0 else ''}{significant(value)}"
 
 
-def _seconds(value: float) -> str:
-    return f"{value:.0f} s" if value >= 9.95 else f"{value:.1f} s"
-
-
-def _gigabytes(value: float) -> str:
-    return f"{value / 1e9:.1f} GB"
-
-
-def _p_value(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
-
-
-def _times(value: float) -> str:
-    return f"{_plain(value)} ×"
-
-
-def _short(value: float) -> str:
-    return f"{value:g}"
-
-
-FORMATS = {
-    "short": _short,
-    "percent": _percent,
-    "number": _plain,
-    "count": _count,
-    "signed": _signed,
-    "seconds": _seconds,
-    "gigabytes": _gigabytes,
-    "p": _p_value,
-    "times": _times,
+FORMATS: dict[str, tuple[Callable[[float], str], str]] = {
+    "percent": (lambda value: significant(100 * value), " %"),
+    "number": (significant, ""),
+    "short": (lambda value: f"{value:g}", ""),
+    "count": (lambda value: f"{value:,.0f}", ""),
+    "signed": (_signed, ""),
+    "seconds": (lambda value: f"{value:.0f}" if value >= 9.95 else f"{value:.1f}", " s"),
+    "gigabytes": (lambda value: f"{value / 1e9:.1f}", " GB"),
+    "p": (lambda value: f"{value:.3f}" if value >= 0.001 else "< 0.001", ""),
+    "times": (significant, " ×"),
 }
+"""How a number is written, and its unit."""
 
 
 def look_up(document: Any, path: str) -> Any:
-    """The value at a dotted path of the document's JSON, such as `shares.cells.0.after.value`; None if absent."""
+    """The value at a path of the document's JSON, such as `shares.cells.0.after.value`; None if absent."""
     for step in path.split("."):
         if document is None:
             return None
@@ -89,25 +58,26 @@ class _Numbers:
     def __init__(self, plain: dict[str, Any]) -> None:
         self.plain = plain
 
-    def number(self, path: str, style: str = "number") -> Markup:
+    def number(self, path: str, style: str = "number", *, unit: bool = True) -> Markup:
         """The number at `path`, or a dash where there is none."""
         value = look_up(self.plain, path)
         if value is None:
             return DASH
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise TypeError(f"{path} is {value!r}, not a number")
-        full = repr(value)
+        written, after = FORMATS[style]
         return Markup('<data value="{0}" data-path="{1}" data-value="{0}">{2}</data>').format(
-            full, path, FORMATS[style](value).replace("-", "−")
+            repr(value), path, written(value).replace("-", "−") + (after if unit else "")
         )
 
     def interval(self, path: str, style: str = "number") -> Markup:
         """The ends of the estimate at `path`, or nothing where it has none."""
-        ends = [look_up(self.plain, f"{path}.{end}") for end in ("low", "high")]
-        if ends == [None, None]:
+        if look_up(self.plain, f"{path}.low") is None and look_up(self.plain, f"{path}.high") is None:
             return Markup("")
-        low, high = (self.number(f"{path}.{end}", style) for end in ("low", "high"))
-        return Markup('<span class="interval">{} to {}</span>').format(low, high)
+        low = self.number(f"{path}.low", style, unit=False)
+        return Markup('<span class="interval">{} to {}</span>').format(
+            low, self.number(f"{path}.high", style)
+        )
 
     def estimate(self, path: str, style: str = "number") -> Markup:
         """The value at `path` and its interval."""

@@ -12,7 +12,7 @@ import io
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -36,7 +36,7 @@ BEFORE, AFTER, BAND, INK, FAINT = "#D55E00", "#0072B2", "#BBBBBB", "#222222", "#
 ARM_STYLES = (("o", BEFORE, "white"), ("s", AFTER, AFTER))
 """Marker, edge and fill of the first and the second arm."""
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.edgecolor": FAINT,
@@ -87,7 +87,7 @@ def _rendered(
 
 def _footnote(canvas: Canvas, text: str) -> None:
     canvas.text(
-        0.01, 0.012, "\n".join(textwrap.wrap(text, 138)), fontsize=7.5, color=FAINT, ha="left", va="bottom"
+        0.01, 0.012, "\n".join(textwrap.wrap(text, 132)), fontsize=7.5, color=FAINT, ha="left", va="bottom"
     )
 
 
@@ -129,7 +129,7 @@ def shares_figure(shares: Shares) -> Plot:
     """Share of every cell with its interval, before and after, and the target."""
     rows = shares.cells
     with mpl.rc_context(STYLE):
-        canvas = Canvas(figsize=(8.2, 1.6 + 0.5 * len(rows)), layout="none")
+        canvas = Canvas(figsize=(8.2, 1.6 + 0.5 * len(rows)))
         ax = canvas.add_axes((0.22, 0.19, 0.75, 0.71))
         both = any(row.before for row in rows)
         for k, row in enumerate(rows):
@@ -199,7 +199,7 @@ def rates_figure(verification: Verification) -> Plot:
     arms = verification.arms
     names = [group.group for group in arms[0].groups]
     with mpl.rc_context(STYLE):
-        canvas = Canvas(figsize=(8.2, 2.1 + 0.3 * len(names) * len(arms)), layout="none")
+        canvas = Canvas(figsize=(8.2, 2.1 + 0.3 * len(names) * len(arms)))
         for panel, (title, axis, pick) in enumerate(_PANELS):
             ax = canvas.add_axes((0.1 + 0.305 * panel, 0.29, 0.27, 0.5))
             _rate_panel(ax, arms, names, pick, labels=panel == 0)
@@ -216,7 +216,8 @@ def rates_figure(verification: Verification) -> Plot:
             handletextpad=0.5,
         )
         counts = "; ".join(
-            f"{readable(g.group)}: {g.subjects:,} subjects, {g.genuine:,} genuine and {g.impostor:,} impostor pairs"
+            f"{readable(g.group)}: {g.subjects:,} subjects, {g.genuine:,} genuine and "
+            f"{g.impostor:,} impostor pairs"
             for g in arms[0].groups
         )
         note = f"{counts}. Threshold: {verification.threshold_policy}. Groups: {verification.group_source}."
@@ -278,7 +279,7 @@ def differences_figure(verification: Verification, shown: Sequence[str] | None =
     rows = [d for name in dict.fromkeys(chosen) for d in verification.differences if d.name == name]
     first, second = (arm.name for arm in verification.arms)
     with mpl.rc_context(STYLE):
-        canvas = Canvas(figsize=(8.2, 1.6 + 0.55 * len(rows)), layout="none")
+        canvas = Canvas(figsize=(8.2, 1.6 + 0.55 * len(rows)))
         ax = canvas.add_axes((0.3, 0.25, 0.67, 0.63))
         for k, row in enumerate(rows):
             at = len(rows) - 1 - k
@@ -366,7 +367,7 @@ def densities_figure(
     largest = max(max(*d.genuine, *d.impostor) for arm in arms for d in densities[arm.name])
     with mpl.rc_context(STYLE):
         height = 1.8 + 1.2 * len(names)
-        canvas = Canvas(figsize=(8.2, height), layout="none")
+        canvas = Canvas(figsize=(8.2, height))
         grid = canvas.subplots(len(names), len(arms), sharex=True, sharey=True, squeeze=False)
         canvas.subplots_adjust(
             left=0.13, right=0.98, top=1 - 0.65 / height, bottom=1.05 / height, hspace=0.25, wspace=0.08
@@ -420,7 +421,8 @@ def densities_figure(
             canvas,
             "densities",
             "Score densities per group",
-            f"How similar images of one person and of different people are to run {run + 1} of each arm. {note}",
+            f"How similar run {run + 1} of each arm finds images of one person and of different people. "
+            f"{note}",
             f"Score densities of genuine and impostor pairs for {', '.join(readable(n) for n in names)} "
             f"in {' and '.join(arm.name for arm in arms)}.",
             "verification",

@@ -28,7 +28,7 @@ from services.generator import dcgan
 
 PACKAGE, VERSION = "@vladmandic/face-api", "1.7.15"
 SCRIPT = Path(__file__).with_name("face_api_original.mjs")
-CLOSE = 1e-4
+CLOSE = 1e-5
 NO_LANDMARKS = np.zeros((5, 2), np.float32)
 
 

@@ -124,7 +124,9 @@ def test_a_cells_ratio_covers_the_truth_and_an_empty_cell_has_only_a_lower_end()
     assert b.ratio_interval[0] < 3.0 < b.ratio_interval[1]
     # Katz's log interval for a ratio of proportions, as a second implementation.
     spread = np.sqrt(1 / 100 - 1 / 1000 + 1 / 300 - 1 / 1000)
-    assert b.ratio_interval == pytest.approx((3 * np.exp(-1.96 * spread), 3 * np.exp(1.96 * spread)), rel=0.08)
+    assert b.ratio_interval == pytest.approx(
+        (3 * np.exp(-1.96 * spread), 3 * np.exp(1.96 * spread)), rel=0.08
+    )
     assert a.ratio == pytest.approx(5 / 9)
     assert c.ratio is None
     assert c.ratio_interval[0] > 1
@@ -143,7 +145,9 @@ def test_total_variation_intervals_cover():
     true, worlds, covered = np.array([0.4, 0.3, 0.2, 0.1]), 150, 0
     for world in range(worlds):
         counts = np.random.default_rng(world).multinomial(400, true)
-        report = audit_distribution(dict(zip(CELLS, counts.tolist(), strict=True)), CELLS, replicates=200, seed=world)
+        report = audit_distribution(
+            dict(zip(CELLS, counts.tolist(), strict=True)), CELLS, replicates=200, seed=world
+        )
         low, high = report.summaries["total_variation"].interval
         covered += low <= 0.2 <= high
     assert 0.89 <= covered / worlds <= 1.0

@@ -12,7 +12,7 @@ PEOPLE, IMAGES, DIMENSION = 50, 4, 24
 
 
 def arm(noise, runs, seed, jitter=0.03):
-    """`runs` recognisers that see the same people and images; `noise` per group is how much they scatter them."""
+    """`runs` recognisers of the same people and images; `noise` per group is how much they scatter them."""
     people = np.random.default_rng(7)
     centre = people.standard_normal((2 * PEOPLE, DIMENSION))
     image = people.standard_normal((2 * PEOPLE * IMAGES, DIMENSION))

@@ -88,7 +88,9 @@ def test_the_order_of_cells_does_not_matter(counts, random):
         assert first[name] == pytest.approx(second[name], abs=1e-12)
 
 
-@pytest.mark.parametrize(("counts", "target"), [([0, 0], None), ([1, -1], None), ([1, 1], [1, 1, 1]), ([1, 1], [0, 0])])
+@pytest.mark.parametrize(
+    ("counts", "target"), [([0, 0], None), ([1, -1], None), ([1, 1], [1, 1, 1]), ([1, 1], [0, 0])]
+)
 def test_counts_that_are_none_are_refused(counts, target):
     with pytest.raises(InvalidInput):
         distribution(counts, target)

@@ -100,7 +100,11 @@ def test_max_over_geomean_replaces_zero_by_its_upper_bound():
 
 
 def test_a_measure_says_its_long_name_and_which_value_is_fair():
-    assert fairness_discrepancy_rate(FMR, FNMR).describe().startswith("fairness discrepancy rate = 0.91 (1 is fair")
+    assert (
+        fairness_discrepancy_rate(FMR, FNMR)
+        .describe()
+        .startswith("fairness discrepancy rate = 0.91 (1 is fair")
+    )
     assert gini(FMR).fair == 0.0
 
 

@@ -9,10 +9,9 @@ from fairloop.stats.null import draw_rates, p_value, relative_excess, subject_co
 
 def independent(groups, pairs, rate, replicates=20_000):
     trials = np.full(groups, float(pairs))
-    draws = draw_rates(
+    return draw_rates(
         np.full(groups, rate), trials, np.zeros(groups), np.eye(groups), replicates, np.random.default_rng(0)
     )
-    return draws
 
 
 @pytest.mark.parametrize(

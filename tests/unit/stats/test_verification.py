@@ -69,14 +69,18 @@ def test_the_order_of_images_does_not_matter():
 def test_the_length_of_embeddings_does_not_matter():
     world = signs(subjects=20, images=3, groups=2, seed=3)
     first = evaluate_verification(world.embeddings, world.subjects, world.groups, fmr=0.05, replicates=QUICK)
-    second = evaluate_verification(4 * world.embeddings, world.subjects, world.groups, fmr=0.05, replicates=QUICK)
+    second = evaluate_verification(
+        4 * world.embeddings, world.subjects, world.groups, fmr=0.05, replicates=QUICK
+    )
     assert first == second
 
 
 def test_a_fixed_threshold_is_used_as_it_is_and_its_fmr_reported():
     world = signs(subjects=30, images=3, groups=2, seed=4)
     expected, pool = brute_force(world)
-    report = evaluate_verification(world.embeddings, world.subjects, world.groups, threshold=0.25, replicates=QUICK)
+    report = evaluate_verification(
+        world.embeddings, world.subjects, world.groups, threshold=0.25, replicates=QUICK
+    )
     assert report.threshold == 0.25
     assert report.fmr == report.target_fmr == (pool >= 0.25).mean()
     for record in report.groups:
@@ -85,7 +89,9 @@ def test_a_fixed_threshold_is_used_as_it_is_and_its_fmr_reported():
 
 def test_equal_error_policy_is_where_both_errors_meet():
     world = sample([Population(), Population()], [40, 40], 4, seed=5)
-    report = evaluate_verification(world.embeddings, world.subjects, world.groups, policy="eer", replicates=QUICK)
+    report = evaluate_verification(
+        world.embeddings, world.subjects, world.groups, policy="eer", replicates=QUICK
+    )
     assert report.fmr == pytest.approx(report.fnmr, abs=0.01)
 
 
@@ -140,7 +146,9 @@ def test_failures_count_in_the_generalised_rates_and_nowhere_else():
     assert "failures_counted" in light.flags
 
 
-@pytest.mark.parametrize(("value", "what"), [(np.nan, "NaN or infinity"), (np.inf, "NaN or infinity"), (0.0, "zero")])
+@pytest.mark.parametrize(
+    ("value", "what"), [(np.nan, "NaN or infinity"), (np.inf, "NaN or infinity"), (0.0, "zero")]
+)
 def test_a_row_that_is_no_direction_names_its_subject(value, what):
     world = signs(subjects=10, images=2, groups=2, seed=9)
     rows = world.embeddings.copy()
@@ -193,7 +201,9 @@ def test_a_group_without_genuine_pairs_is_kept_and_left_out_of_fnmr_by_name():
 def test_no_errors_at_all_have_exact_intervals_and_no_gap():
     rows = np.repeat(np.eye(20), 3, axis=0)
     subjects = [f"s{i // 3}" for i in range(60)]
-    report = evaluate_verification(rows, subjects, ["a"] * 30 + ["b"] * 30, threshold=0.5, fmr=0.1, replicates=QUICK)
+    report = evaluate_verification(
+        rows, subjects, ["a"] * 30 + ["b"] * 30, threshold=0.5, fmr=0.1, replicates=QUICK
+    )
     for record in report.groups:
         assert (record.fmr, record.fnmr) == (0.0, 0.0)
         assert record.fmr_interval[1] == pytest.approx(1 - 0.025 ** (1 / record.impostor))
@@ -293,9 +303,11 @@ def test_nobody_to_compare_with_is_refused():
 
 def test_the_guards_of_30_and_3_and_few_subjects_are_set():
     world = signs(subjects=20, images=3, groups=2, seed=21)
-    flags = evaluate_verification(
-        world.embeddings, world.subjects, world.groups, fmr=0.005, replicates=QUICK
-    ).group("g0").flags
+    flags = (
+        evaluate_verification(world.embeddings, world.subjects, world.groups, fmr=0.005, replicates=QUICK)
+        .group("g0")
+        .flags
+    )
     # 405 impostor comparisons at 0.005: 2 expected, and 3/FMR is 600.
     assert {"few_subjects", "rule_of_30", "rule_of_3"} <= set(flags)
 
@@ -318,7 +330,10 @@ def test_a_report_prints_converts_and_repeats():
     frame = report.to_pandas()
     assert list(frame["group"]) == ["g0", "g1"]
     assert list(frame.columns[:5]) == ["group", "subjects", "images", "genuine", "impostor"]
-    assert report.to_pandas("summaries").set_index("name").loc["garbe", "value"] == report.summaries["garbe"].value
+    assert (
+        report.to_pandas("summaries").set_index("name").loc["garbe", "value"]
+        == report.summaries["garbe"].value
+    )
     text = str(report)
     assert "GARBE" in text
     assert "fewer than 250 subjects" in text

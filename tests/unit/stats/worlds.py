@@ -15,8 +15,10 @@ class World:
     groups: list[str]
 
 
-def signs(subjects: int, images: int, groups: int, seed: int, flip: float = 0.25, dimension: int = 64) -> World:
-    """Rows of ±1: every score is an exact multiple of 2/64, so any kernel gives the same bits, with many ties."""
+def signs(
+    subjects: int, images: int, groups: int, seed: int, flip: float = 0.25, dimension: int = 64
+) -> World:
+    """Rows of ±1: every score is an exact multiple of 2/64, so all kernels agree, and many scores tie."""
     rng = np.random.default_rng(seed)
     centre = rng.choice([-1.0, 1.0], size=(subjects, dimension))
     rows = np.repeat(centre, images, axis=0)
