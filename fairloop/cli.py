@@ -178,3 +178,47 @@ def verify(names: tuple[str, ...]) -> None:
             click.echo(str(error), err=True)
     if wrong:
         raise click.ClickException(f"{wrong} of the cached files cannot be used")
+
+
+@main.command()
+@click.option("--older-than", type=click.FloatRange(min=0), default=24.0, show_default=True, help="Hours.")
+@click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
+def gc(older_than: float, dry_run: bool) -> None:
+    """Remove parts that no manifest and no living operation names.
+
+    They come from crashes and cancels. The store is the one that the
+    FAIRLOOP_S3_* variables name (a local stack writes them to
+    .fairloop/environment).
+    """
+    from fairloop.garbage import find_garbage
+    from fairloop.store import ObjectStore
+
+    store = ObjectStore.from_environment()
+    count = 0
+    for garbage in list(find_garbage(store, older_than * 3600)):
+        count += 1
+        if dry_run:
+            click.echo(f"{garbage.key} ({garbage.age_seconds / 3600:.1f} h)")
+        else:
+            store.delete(garbage.key)
+    word = "object" if count == 1 else "objects"
+    click.echo(f"{'would remove' if dry_run else 'removed'} {count} {word} from s3://{store.bucket}")
+
+
+@main.command()
+@click.argument("name")
+@click.option("--to", "folder", type=click.Path(), default=None, help="Folder to write into.")
+def report(name: str, folder: str | None) -> None:
+    """Copy a report out of the store: its page, figures, tables and JSON."""
+    from pathlib import Path
+
+    from fairloop import manifest, names
+    from fairloop.store import ObjectStore
+
+    store = ObjectStore.from_environment()
+    found = manifest.load(store, names.check("report", name, "NAME"), "fairloop.report/1")
+    target = Path(folder or name.replace("/", "-"))
+    target.mkdir(parents=True, exist_ok=True)
+    for part in found.parts:
+        (target / part.key.rsplit("/", 1)[1]).write_bytes(manifest.read_part(store, part))
+    click.echo(f"{len(found.parts)} files in {target}; open {target / 'index.html'}")

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import grpc
 from google.longrunning import operations_pb2, operations_pb2_grpc
@@ -136,7 +136,10 @@ class Operation(Generic[R]):
         return bool(self._get().done)
 
     def result(
-        self, timeout: float | None = None, on_progress: Callable[[Progress], None] | None = None, every: float = 1.0
+        self,
+        timeout: float | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        every: float = 1.0,
     ) -> R:
         """Waits for the end; the result, or the error it ended with.
 
@@ -166,7 +169,8 @@ class Operation(Generic[R]):
                 return self._unpack(operation)
             if progress_of(operation).state == "SUSPENDED":
                 raise PreconditionFailed(
-                    f"{self.name} is suspended since nobody waited for it; start it again with the same request id",
+                    f"{self.name} is suspended since nobody waited for it; "
+                    "start it again with the same request id",
                     operation=self.name,
                 )
 
@@ -180,7 +184,9 @@ class Operation(Generic[R]):
 
     def _get(self) -> operations_pb2.Operation:
         request = operations_pb2.GetOperationRequest(name=self.name)
-        operation: operations_pb2.Operation = self._service.call(self._service.operations.GetOperation, request)
+        operation: operations_pb2.Operation = self._service.call(
+            self._service.operations.GetOperation, request
+        )
         return operation
 
     def _wait(self, seconds: float) -> operations_pb2.Operation:
@@ -391,7 +397,7 @@ class Client:
         for service in SERVICES:
             getattr(self, service).channel.close()
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

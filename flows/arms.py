@@ -65,6 +65,7 @@ def compare(
         seed=run.seed("resampling"),
         replicates=p.replicates,
         measure=MEASURE,
+        self_graded=tone.annotator == p.steering_tone.value,
     )
     result = run.do("compare the arms", "metrics", "compare_recognizers", request)
     return Comparison(result.report, json.loads(result.summary_json), result.headline, embeddings)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import sys
 import time
@@ -79,7 +80,10 @@ async def latest_report(run: UUID) -> str:
                 flow_run_id=ArtifactFilterFlowRunId(any_=[run]), key=ArtifactFilterKey(any_=["report-name"])
             )
         )
-    return str(found[0].data)
+    if not found:
+        raise SystemExit("the flow run left no report; its log in the Prefect UI says why")
+    # The server keeps a text artifact as JSON.
+    return str(json.loads(str(found[0].data)))
 
 
 def save_report(store: ObjectStore, report: str, folder: Path) -> Path:
@@ -129,6 +133,7 @@ def main() -> None:
             demo({"name": "demo", "seed": arguments.seed, "fresh": arguments.fresh, **chosen}, console)
         )
     page = save_report(store, report, arguments.state / "demo")
+    console.print(f"report: {report}")
     summary.show(console, store.get_json(f"{report}/report.json"), memory.peak_bytes, seconds["flow"])
     console.print(f"\nThe page: {page.resolve().as_uri()}", soft_wrap=True)
     console.print("Next: `make audit FOLDER=…` audits your own images; `make down` stops the stack.")

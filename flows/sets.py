@@ -120,7 +120,7 @@ def evaluation_set(
         ),
     )
     return Evaluation(
-        made.dataset, annotate(run, "evaluation set: annotate", made.dataset, judging), drawn_from, made
+        made.dataset, annotate(run, "evaluation set: annotate", made.dataset, tone), drawn_from, made
     )
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from fairloop.store import ObjectStore, StoreSettings
 
-from tests.support.processes import Process, start_store
+from fairloop.store import ObjectStore, StoreSettings
+from tests.support.processes import start_store
 
 
 @pytest.fixture(scope="session")
@@ -39,5 +38,3 @@ def store(store_environment: dict[str, str]) -> ObjectStore:
     )
     made.ensure_bucket()
     return made
-
-

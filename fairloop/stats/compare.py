@@ -26,6 +26,9 @@ FEW_SEEDS = 5
 
 MEASURE = "fnmr_gap_at_own_threshold"
 
+VERDICT_MEASURES = tuple(name for name, definition in BY_NAME.items() if definition.fair == 0.0)
+"""Summaries that a verdict can be on: a gap that is 0 when groups are equal."""
+
 
 class _Value:
     """One rate or summary over the runs of an arm: estimates (runs,) and replicates (runs, R)."""
@@ -217,6 +220,14 @@ def _flags(
     return flags
 
 
+def _check_measure(measure: str) -> None:
+    if measure not in VERDICT_MEASURES:
+        raise InvalidInput(
+            "measure",
+            f"{measure!r}; a verdict is on a gap that is 0 when fair: {', '.join(VERDICT_MEASURES)}",
+        )
+
+
 def compare_recognizers(
     before: Sequence[NDArray[Any]],
     after: Sequence[NDArray[Any]],
@@ -242,14 +253,13 @@ def compare_recognizers(
     training run, all of the same images in the same order. Every run is
     evaluated as in `evaluate_verification` with the same subject weights, so
     differences are paired. `measure` is the summary that the verdict is on; it
-    is named before the run. `self_graded` says that the groups' labels come
+    is named before the run (one of `VERDICT_MEASURES`). `self_graded` says that the groups' labels come
     from the annotator that steered the training data.
 
     Raises InvalidInput as `evaluate_verification` does, naming the arm and
     run, and for a measure that is unknown or has no value in an arm.
     """
-    if measure not in BY_NAME:
-        raise InvalidInput("measure", f"{measure!r} is not a summary; there are {', '.join(BY_NAME)}")
+    _check_measure(measure)
     if len(names) != 2 or names[0] == names[1]:
         raise InvalidInput("names", f"{names!r}; the two arms need two different names")
     reports: list[list[VerificationReport]] = []
@@ -309,6 +319,7 @@ def compare_reports(
     }
     if len(seen) > 1:
         raise InvalidInput("after", "the runs were not evaluated with one seed on the same images")
+    _check_measure(measure)
     first, second = _values(before), _values(after)
     for name, values in zip(names, (first, second), strict=True):
         if measure not in values:
@@ -328,8 +339,6 @@ def compare_reports(
     arm_before, arm_after = arms[0].values[measure], arms[1].values[measure]
     assert arm_before.p_value is not None
     assert arm_before.null_p95 is not None
-    worse = BY_NAME[measure].larger_is_worse
-    low, high = headline.interval or headline.joint_interval
     # With no error at all the null has no width; then the interval says what could hide.
     floor = arm_before.null_p95 if arm_before.null_p95 > 0 else arm_before.interval[1]
     decision = decide(
@@ -337,7 +346,7 @@ def compare_reports(
             formula=BY_NAME[measure].formula,
             before=headline.before,
             after=headline.after,
-            interval=(low, high) if worse else (-high, -low),
+            interval=headline.interval or headline.joint_interval,
             remaining_high=_remaining(second[measure], arm_after.interval),
             p_before=arm_before.p_value,
             seen_from=floor,

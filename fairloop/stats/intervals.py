@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from fairloop.errors import InvalidInput
 from fairloop.stats.measure import Floats
@@ -73,7 +73,7 @@ def normal_quantile(confidence: float = CONFIDENCE) -> float:
 
 def t_quantile(df: float, confidence: float = CONFIDENCE) -> float:
     """Half width in standard errors of a two-sided t interval on `df` degrees of freedom."""
-    return float(stats.t.ppf(0.5 + confidence / 2.0, df))
+    return float(special.stdtrit(df, 0.5 + confidence / 2.0))
 
 
 def t_widening(df: float, confidence: float = CONFIDENCE) -> float:

@@ -84,7 +84,7 @@ class Arm(_message.Message):
     def __init__(self, name: _Optional[str] = ..., embeddings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CompareRecognizersRequest(_message.Message):
-    __slots__ = ("baseline", "candidate", "grouping", "fmr", "tolerance", "seed", "replicates", "request_id", "detached", "measure")
+    __slots__ = ("baseline", "candidate", "grouping", "fmr", "tolerance", "seed", "replicates", "request_id", "detached", "measure", "self_graded")
     BASELINE_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_FIELD_NUMBER: _ClassVar[int]
     GROUPING_FIELD_NUMBER: _ClassVar[int]
@@ -95,6 +95,7 @@ class CompareRecognizersRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DETACHED_FIELD_NUMBER: _ClassVar[int]
     MEASURE_FIELD_NUMBER: _ClassVar[int]
+    SELF_GRADED_FIELD_NUMBER: _ClassVar[int]
     baseline: Arm
     candidate: Arm
     grouping: Grouping
@@ -105,7 +106,8 @@ class CompareRecognizersRequest(_message.Message):
     request_id: str
     detached: bool
     measure: str
-    def __init__(self, baseline: _Optional[_Union[Arm, _Mapping]] = ..., candidate: _Optional[_Union[Arm, _Mapping]] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., fmr: _Optional[float] = ..., tolerance: _Optional[float] = ..., seed: _Optional[int] = ..., replicates: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., measure: _Optional[str] = ...) -> None: ...
+    self_graded: bool
+    def __init__(self, baseline: _Optional[_Union[Arm, _Mapping]] = ..., candidate: _Optional[_Union[Arm, _Mapping]] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., fmr: _Optional[float] = ..., tolerance: _Optional[float] = ..., seed: _Optional[int] = ..., replicates: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., measure: _Optional[str] = ..., self_graded: _Optional[bool] = ...) -> None: ...
 
 class RenderReportRequest(_message.Message):
     __slots__ = ("reports", "context_json", "grids", "request_id", "detached")

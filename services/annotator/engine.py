@@ -85,7 +85,7 @@ class Engine:
         return Chosen(tuple(chosen), tuple(attributes))
 
     def _part(self, name: str, wanted: frozenset[str]) -> Annotator:
-        """The annotator, without the networks of attributes that are not wanted where they can be left out."""
+        """The annotator, without the networks of unwanted attributes where they can be left out."""
         if wanted == set(self._annotators[name].attributes) or not registry.entry(name).separable:
             return self._annotators[name]
         with self._lock:

@@ -12,10 +12,10 @@ import json
 import os
 import shlex
 import signal
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,11 @@ from rich.table import Table
 
 from fairloop.errors import InvalidInput
 from fairloop.manifest import Clock, producer, rfc3339, utc_now
+from fairloop.tables import STATUSES, FaceRow
 from services.annotator import detector, folder_shares, images, ita, registry, skin, skin_tone
-from services.annotator.engine import Engine
+from services.annotator.describe import describe
+from services.annotator.detector import Detector
+from services.annotator.face import Annotator
 from services.annotator.folder_faces import ContactSheet
 from services.annotator.folder_images import (
     EXAMPLES,
@@ -38,9 +41,9 @@ from services.annotator.folder_images import (
     read_batches,
     readable,
 )
-from services.annotator.folder_labels import FAILED, Source, Tally, agreements, sources_of
+from services.annotator.folder_labels import FAILED, Tally, agreements, sources_of
 from services.annotator.folder_output import SCHEMA, check_output, default_output, writing
-from services.annotator.folder_page import OUTCOMES, percent, render
+from services.annotator.folder_page import OUTCOMES, percent, render, words
 from services.annotator.folder_progress import progress
 from services.annotator.folder_tables import ImageIds, ImageTables, reason_of, write_shares
 
@@ -75,7 +78,9 @@ class Audit:
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), help="Where to write.  [default: FOLDER-audit here]")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Where to write.  [default: FOLDER-audit here]"
+)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier audit in the output folder.")
 @click.option(
     "--annotators",
@@ -84,7 +89,9 @@ class Audit:
     help="Who guesses, separated by commas; the first of each attribute is named first on the page.",
 )
 @click.option("--no-faces", is_flag=True, help="A page without thumbnails, to pass on.")
-@click.option("--target", type=click.Choice(["uniform"]), help="Also say how far the shares are from equal ones.")
+@click.option(
+    "--target", type=click.Choice(["uniform"]), help="Also say how far the shares are from equal ones."
+)
 @click.option(
     "--group-by",
     type=click.Choice(["subfolder", "nothing"]),
@@ -141,68 +148,203 @@ def audit_folder(options: Options, console: Console, clock: Clock = utc_now) -> 
         raise InvalidInput("annotators", f"is empty; name some of {', '.join(registry.ANNOTATORS)}")
     for name in options.annotators:
         registry.entry(name)
-    target = check_output(options.output, options.folder, options.overwrite)
     listing = list_images(options.folder)
+    target = check_output(options.output, options.folder, options.overwrite)
     grouped = _grouped(options, listing, console)
     others = sum(listing.skipped.values())
-    skipped = f"; {others:,} other files skipped" if others else ""
-    console.print(f"{len(listing.images):,} images in {_text(options.folder)}{skipped}", markup=False)
-    console.print(f"loading {', '.join(options.annotators)} (weights are fetched the first time)", markup=False)
-    engine, versions = _load(options)
-    # The annotators' order, not the alphabet's, says who is named first.
-    guesses = [key for name in options.annotators for key in engine.guesses([name])]
-    tally, ids = Tally(sources_of(guesses)), ImageIds()
-    sheet = ContactSheet() if options.faces else None
-    failures: list[tuple[str, str]] = []
+    skipped = f"; {others:,} other files are skipped" if others else ""
+    console.print(
+        f"{len(listing.images):,} images in {readable(str(options.folder))}{skipped}",
+        markup=False,
+        soft_wrap=True,
+    )
+    console.print(
+        f"loading {', '.join(options.annotators)} (weights are fetched the first time)",
+        markup=False,
+        soft_wrap=True,
+    )
+    found = Detector.load()
+    annotators = _load(options)
+    versions = {annotator.name: annotator.version for annotator in annotators}
+    guesses = [(attribute, annotator.name) for annotator in annotators for attribute in annotator.attributes]
     with writing(target) as folder:
         with ImageTables(folder, guesses) as tables, progress(console, len(listing.images)) as advance:
+            seen = _Seen(Tally(sources_of(guesses)), tables, ContactSheet() if options.faces else None)
             for batch in read_batches(listing):
-                _annotate(batch, engine, grouped, tally, ids, tables, sheet, failures)
+                rows = describe([file.picture for file in batch], annotators, found, options.threads)
+                for file, row in zip(batch, rows, strict=True):
+                    seen.add(file, row, readable(group_of(file.path)) if grouped else None)
                 advance(len(batch))
-        rows = folder_shares.share_rows(tally, versions, options.uniform)
-        write_shares(folder, rows, folder_shares.SCHEMA)
+        shares = folder_shares.share_rows(seen.tally, versions, options.uniform)
+        write_shares(folder, shares, folder_shares.SCHEMA)
         manifest = {
-            **_manifest(options, engine, versions, tally, created),
-            "counts": {
-                "images": len(listing.images),
-                "skipped": others,
-                "repeats": ids.repeats,
-                "failed": tally.statuses["corrupt"] + tally.statuses["too_large"],
-                "groups": len(tally.groups()),
-                "thumbnails": len(sheet) if sheet is not None else 0,
-                **{f"status_{status}": count for status, count in sorted(tally.statuses.items())},
-            },
-            "skipped": listing.skipped,
+            "schema": SCHEMA,
+            "folder": readable(options.folder.resolve().name),
+            "created": rfc3339(created),
             "seconds": round(time.monotonic() - started, 3),
+            "target": "uniform" if options.uniform else None,
+            "counts": seen.counts() | {"images": len(listing.images), "skipped": others},
+            "skipped": listing.skipped,
+            "annotators": _described(annotators),
+            "detector": {"name": found.name, "version": found.version},
+            "thresholds": _thresholds(options.annotators),
+            "agreement": agreements(seen.tally),
+            "distances": folder_shares.distances(seen.tally, versions) if options.uniform else [],
+            "producer": producer(*LIBRARIES),
         }
         examples = [(readable(path), reason) for path, reason in listing.examples]
-        page = render(manifest, rows, sheet, failures, examples)
+        page = render(manifest, shares, seen.sheet, seen.failures, examples)
         (folder / "index.html").write_text(page, encoding="utf-8")
         text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
         (folder / "manifest.json").write_text(text, encoding="utf-8")
-    return Audit(target, manifest, rows)
+    return Audit(target, manifest, shares)
 
 
-def _annotate(
-    batch: Sequence[ImageFile],
-    engine: Engine,
-    grouped: bool,
-    tally: Tally,
-    ids: ImageIds,
-    tables: ImageTables,
-    sheet: ContactSheet | None,
-    failures: list[tuple[str, str]],
-) -> None:
-    """Describes one batch and hands its rows to whoever counts, writes or shows them."""
-    shown: Source = tally.sources[-1] if len(tally.sources[-1].terms) == 1 else _first_intersection(tally)
-    rows = engine.describe([file.picture for file in batch], ())
-    for file, row in zip(batch, rows, strict=True):
-        identifier, group = ids.next(file.picture), group_of(file.path) if grouped else None
+class _Seen:
+    """Everything that rows become, one image at a time."""
+
+    def __init__(self, tally: Tally, tables: ImageTables, sheet: ContactSheet | None) -> None:
+        self.tally, self.sheet = tally, sheet
+        self.failures: list[tuple[str, str]] = []
+        self._tables, self._ids = tables, ImageIds()
+
+    def add(self, file: ImageFile, row: FaceRow, group: str | None) -> None:
+        """Writes, counts and, where it is chosen, shows one image."""
+        path, identifier = readable(file.path), self._ids.next(file.picture)
         reason = reason_of(file.picture, row)
-        tables.add(identifier, file.path, group, row, reason)
-        tally.add(row, None if group is None else readable(group))
-        label = shown.label(row)
-        if label == FAILED and len(failures) < EXAMPLES:
-            failures.append((readable(file.path), reason))
-        if sheet is not None and label != FAILED and isinstance(file.picture, bytes):
-            sheet.offer(label, identifier, readable(file.path), file.picture, row)
+        self._tables.add(identifier, path, group, row, reason)
+        self.tally.add(row, group)
+        label = self.tally.headline.label(row)
+        if label == FAILED:
+            self.failures += [(path, reason)] if len(self.failures) < EXAMPLES else []
+        elif self.sheet is not None and isinstance(file.picture, bytes):
+            self.sheet.offer(label, identifier, path, file.picture, row)
+
+    def counts(self) -> dict[str, int]:
+        """What the manifest says of the images."""
+        statuses = {f"status_{status}": self.tally.statuses[status] for status in STATUSES}
+        return statuses | {
+            "failed": statuses["status_corrupt"] + statuses["status_too_large"],
+            "repeats": self._ids.repeats,
+            "groups": len(self.tally.groups()),
+            "thumbnails": 0 if self.sheet is None else len(self.sheet),
+        }
+
+
+def _grouped(options: Options, listing: Listing, console: Console) -> bool:
+    """Whether subfolders are groups."""
+    folders = len(listing.subfolders())
+    if options.grouped and not folders:
+        raise InvalidInput("group-by", f"{options.folder} has no subfolder with images; leave the option out")
+    if options.grouped is None and folders > MOST_GROUPS:
+        console.print(
+            f"{folders:,} subfolders are hardly groups or prompts, so they are not counted one by one; "
+            "--group-by subfolder does it all the same"
+        )
+        return False
+    return options.grouped if options.grouped is not None else folders > 0
+
+
+def _load(options: Options) -> list[Annotator]:
+    """The annotators, told through their setting how many threads they have."""
+    before = os.environ.get("FAIRLOOP_THREADS")
+    os.environ["FAIRLOOP_THREADS"] = str(options.threads)
+    try:
+        return registry.load(options.annotators)
+    finally:
+        if before is None:
+            del os.environ["FAIRLOOP_THREADS"]
+        else:
+            os.environ["FAIRLOOP_THREADS"] = before
+
+
+def _described(annotators: Sequence[Annotator]) -> dict[str, dict[str, Any]]:
+    return {
+        annotator.name: {
+            "version": annotator.version,
+            "attributes": list(annotator.attributes),
+            "description": registry.entry(annotator.name).description,
+        }
+        for annotator in annotators
+    }
+
+
+def _thresholds(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The numbers that decide, by what they belong to; the versions stand for all of them."""
+    rules = {
+        "skin_tone": {
+            "light_from_lightness": skin_tone.EDGES[0],
+            "medium_from_lightness": skin_tone.EDGES[1],
+        },
+        "ita": {"light_from_degrees": ita.EDGES[0], "medium_from_degrees": ita.EDGES[1]},
+    }
+    return {
+        "images": {"most_pixels": images.MAX_PIXELS, "formats": list(images.FORMATS)},
+        "detector": {
+            "score": detector.THRESHOLD,
+            "score_up_to_256_pixels": detector.FEW_WINDOWS_THRESHOLD,
+            "largest_side": detector.LARGEST_SIDE,
+        },
+        "exposures": {"stops": list(skin.EXPOSURES), "most_skin_clipped": skin.MOST_CLIPPED},
+        **{name: rule for name, rule in rules.items() if name in names},
+    }
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does: what was begun is cleared away."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _summarise(made: Audit, options: Options) -> None:
+    """A short table of shares, where the page is, and what to do next."""
+    # A pipe has no width; 80 columns would break the rows.
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
+    tables: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    for row in made.shares:
+        if row["group"] is None and row["cell"] not in OUTCOMES:
+            tables.setdefault(row["attributes"], {}).setdefault(row["cell"], []).append(row)
+    columns = max(len(lines) for cells in tables.values() for lines in cells.values())
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for attributes, cells in tables.items():
+        who = [row["annotators"].replace(",", ", ") for row in next(iter(cells.values()))]
+        table.add_row(f"perceived {attributes.replace(',', ' × ').replace('_', ' ')}, by", *who, style="bold")
+        for cell, lines in cells.items():
+            if len(cells) <= 6 or any(row["count"] for row in lines):
+                table.add_row(f"  {words(cell)}", *(_share(row) for row in lines))
+        table.add_row(*[""] * (1 + columns))
+    console.print(table)
+    counts = made.manifest["counts"]
+    console.print(
+        f"{counts['images']:,} images: {counts['status_no_face']:,} without a face, "
+        f"{counts['status_several_faces']:,} with several, {counts['failed']:,} could not be read; "
+        f"{made.manifest['seconds']:.1f} s"
+    )
+    click.echo(f"page: {readable(str(made.output / 'index.html'))}")
+    if options.faces:
+        command = [
+            "fairloop",
+            "audit",
+            str(options.folder),
+            "--no-faces",
+            "--output",
+            f"{made.output}-no-faces",
+        ]
+        click.echo(f"next, for a page without pictures to pass on: {readable(shlex.join(command))}")
+    else:
+        click.echo("next, to see a generator made fairer and what that changes: make demo")
+
+
+def _share(row: Mapping[str, Any]) -> str:
+    if row["share"] is None:
+        return "–"
+    ends = f"({100 * row['share_low']:.1f}–{100 * row['share_high']:.1f})"
+    return f"{percent(row['share']):>7} {ends:<12} {row['count']:>6,}"

@@ -24,7 +24,7 @@ BATCH_BYTES = 32 * 2**20
 LARGEST_FILE = 8 * MAX_PIXELS
 EXAMPLES = 50
 MOST_GROUPS = 200
-"""With more subfolders than this they are hardly groups or prompts (people, rather), so it has to be asked for."""
+"""More subfolders than this are hardly groups or prompts (people, rather): counted only when asked for."""
 TOP = "."
 """Group of the images that lie in no subfolder, where subfolders are groups."""
 

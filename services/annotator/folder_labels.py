@@ -91,7 +91,9 @@ class Tally:
         self.sources = tuple(sources)
         self.labels: dict[tuple[Source, str | None], Counter[tuple[str, bool]]] = defaultdict(Counter)
         self.pairs: dict[tuple[str, str, str], Counter[tuple[str | None, str | None]]] = {}
-        for first, second in combinations([source.terms[0] for source in sources if len(source.terms) == 1], 2):
+        for first, second in combinations(
+            [source.terms[0] for source in sources if len(source.terms) == 1], 2
+        ):
             if first[0] == second[0]:
                 self.pairs[first[0], first[1], second[1]] = Counter()
         self.statuses: Counter[str] = Counter()
@@ -109,6 +111,11 @@ class Tally:
             for (attribute, first, second), counts in self.pairs.items():
                 labels = (row.guesses[attribute, first].label, row.guesses[attribute, second].label)
                 counts[labels] += 1
+
+    @property
+    def headline(self) -> Source:
+        """Whose cells are named first: the first annotators, of the intersection where there is one."""
+        return next(source for source in self.sources if source.attributes == self.sources[-1].attributes)
 
     def groups(self) -> list[str]:
         """All groups, in the order of their names."""
@@ -131,7 +138,9 @@ def agreements(tally: Tally) -> list[dict[str, object]]:
         square = [row[:-1] for row in table[:-1]]
         certain = sum(map(sum, square))
         same = sum(row[k] for k, row in enumerate(square))
-        chance = sum(sum(row) * sum(column) for row, column in zip(square, zip(*square, strict=True), strict=True))
+        chance = sum(
+            sum(row) * sum(column) for row, column in zip(square, zip(*square, strict=True), strict=True)
+        )
         low, high = wilson(same, certain) if certain else (None, None)
         records.append(
             {

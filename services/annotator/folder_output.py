@@ -41,12 +41,12 @@ def check_output(output: Path, folder: Path, overwrite: bool) -> Path:
     """
     target, audited = output.resolve(), folder.resolve()
     if target.is_relative_to(audited):
-        raise InvalidInput("output", f"{output} lies in {folder}, which is only read; name a folder outside it")
+        raise InvalidInput("output", f"{output} lies in {folder}, which is only read; name another")
     if audited.is_relative_to(target):
         raise InvalidInput("output", f"{output} holds {folder}; name a folder beside it")
     if target.exists():
         if not overwrite:
-            raise InvalidInput("output", f"{output} exists; replace it with --overwrite or name another folder")
+            raise InvalidInput("output", f"{output} exists; --overwrite replaces it, or name another")
         _check_replaceable(target, output)
     return target
 
@@ -93,7 +93,7 @@ def _own(partial: Path, target: Path) -> int:
             left.unlink()
     except BlockingIOError:
         os.close(handle)
-        raise PreconditionFailed(f"another audit is writing to {target}; wait for it or name another folder") from None
+        raise PreconditionFailed(f"another audit is writing to {target}; wait or name another") from None
     except BaseException:
         os.close(handle)
         raise
@@ -115,7 +115,7 @@ def _check_replaceable(target: Path, output: Path) -> None:
     names = sorted(path.name for path in target.iterdir())
     strange = [name for name in names if name not in FILES]
     if strange:
-        raise InvalidInput("output", f"{output} holds {strange[0]!r}, which no audit wrote; name another folder")
+        raise InvalidInput("output", f"{output} holds {strange[0]!r}, which no audit wrote; name another")
     if names and _schema(target / "manifest.json") != SCHEMA:
         raise InvalidInput("output", f"{output} is not an earlier audit; name another folder")
 

@@ -55,6 +55,12 @@ def render(
     rows = [{**row, "index": index} for index, row in enumerate(shares)]
     tables = _tables([row for row in rows if row["group"] is None])
     grouped = _tables([row for row in rows if row["group"] is not None])
+    for table in tables:
+        table["distances"] = [
+            {**distance, "index": index}
+            for index, distance in enumerate(manifest["distances"])
+            if distance["attributes"] == table["attributes"]
+        ]
     headline = tables[-1]
     first = headline["who"][0]
     return _TEMPLATES.get_template("folder_audit.html.j2").render(
@@ -62,7 +68,7 @@ def render(
         tables=tables,
         headline=headline,
         extremes=_extremes(headline),
-        groups=[group for table in grouped if table is grouped[-1] for group in _groups(table)],
+        groups=[group for table in grouped[-1:] for group in _groups(table)],
         most_groups=MOST_GROUPS,
         sheet=None if sheet is None else _sheet(sheet, headline),
         sheet_by=first,
@@ -70,7 +76,7 @@ def render(
         failures=failures,
         skipped=skipped,
         outcomes=OUTCOMES,
-        words=_words,
+        words=words,
         percent=percent,
     )
 
@@ -80,12 +86,15 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
-def _words(cell: str) -> str:
+def words(cell: str) -> str:
     """A cell or outcome for people: `female · dark`, `20–29`, `no face found`."""
     if cell in OUTCOMES:
         return OUTCOMES[cell]
     values = [term.partition("=")[2] for term in cell.split(",")]
-    return " · ".join(value.replace("_plus", "+").replace("_", "–" if value[:1].isdigit() else " ") for value in values)
+    joints = ("–" if value[:1].isdigit() else " " for value in values)
+    return " · ".join(
+        value.replace("_plus", "+").replace("_", joint) for value, joint in zip(values, joints, strict=True)
+    )
 
 
 def _tables(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -47,6 +47,8 @@ def _lines(console: Console, total: int) -> Callable[[int], None]:
             printed = now
             rate = done / (now - started)
             left = (total - done) / rate
-            console.print(f"  {done:,} of {total:,} images, {rate:.1f} images/s, {left:.0f} s left", markup=False)
+            console.print(
+                f"  {done:,} of {total:,} images, {rate:.1f} images/s, {left:.0f} s left", markup=False
+            )
 
     return advance

@@ -88,7 +88,7 @@ def _rows(
     images = every.total()
     faces = images - every[NO_FACE] - every[FAILED]
     several = images - single.total()
-    common = {
+    common: dict[str, Any] = {
         "attributes": source.attributes,
         "annotators": source.annotators,
         "label_source": text,
@@ -101,12 +101,10 @@ def _rows(
     for cell in source.cells:
         row = {**common, "cell": cell, "count": every[cell], "several_faces": every[cell] - single[cell]}
         row["target"] = 1 / len(source.cells)
-        found = None if report is None else report.cell(cell)
-        only = None if alone is None else alone.cell(cell)
-        row |= _ends("share", found and found.share, found and found.interval)
+        row |= _ends("share", *_of_cells(report, cell))
         row |= _of("share_of_faces", every[cell], faces)
         row |= _of("share_of_images", every[cell], images)
-        row |= _ends("share_one_face", only and only.share, only and only.interval)
+        row |= _ends("share_one_face", *_of_cells(alone, cell))
         rows.append(row)
     for outcome in (NO_FACE, UNCERTAIN, FAILED, SEVERAL_FACES):
         count = several if outcome == SEVERAL_FACES else every[outcome]
@@ -135,10 +133,14 @@ def _audit(source: Source, counts: Counter[str], text: str, replicates: int) -> 
     return audit_distribution(counts, source.cells, label_source=text, replicates=replicates)
 
 
-def _of(name: str, count: int, whole: int) -> dict[str, float | None]:
+def _of_cells(report: AuditReport | None, cell: str) -> tuple[float | None, Sequence[float] | None]:
+    return (None, None) if report is None else (report.cell(cell).share, report.cell(cell).interval)
+
+
+def _of(name: str, count: int, whole: int) -> dict[str, Any]:
     return _ends(name, count / whole, wilson(count, whole)) if whole else _ends(name, None, None)
 
 
-def _ends(name: str, value: float | None, interval: Sequence[float] | None) -> dict[str, float | None]:
+def _ends(name: str, value: float | None, interval: Sequence[float] | None) -> dict[str, Any]:
     low, high = interval or (None, None)
     return {name: value, f"{name}_low": low, f"{name}_high": high}

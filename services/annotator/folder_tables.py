@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 
 from fairloop.dataset import image_id
 from fairloop.tables import FaceRow, annotation_record, annotation_schema
-from services.annotator.folder_images import readable
 from services.annotator.images import UnreadableImage, decode
 
 ROW_GROUP = 1024
@@ -76,12 +75,13 @@ class ImageTables:
 
     def add(self, identifier: str, path: str, group: str | None, row: FaceRow, reason: str) -> None:
         """One image; `reason` says why it has no pixels, or nothing."""
-        name, within = readable(path), None if group is None else readable(group)
         record = annotation_record(identifier, row, self._guesses)
-        self._records.append({**record, "path": name, "group": within})
+        self._records.append({**record, "path": path, "group": group})
         quality = "" if row.quality is None else f"{row.quality:.3f}"
-        texts = [harmless(name), harmless(within or ""), identifier, row.status, reason]
-        self._csv.writerow([*texts, row.faces_found, quality, *(self._label(row, key) for key in self._guesses)])
+        texts = [harmless(path), harmless(group or ""), identifier, row.status, reason]
+        self._csv.writerow(
+            [*texts, row.faces_found, quality, *(self._label(row, key) for key in self._guesses)]
+        )
         if len(self._records) == ROW_GROUP:
             self._flush()
 
@@ -98,7 +98,9 @@ class ImageTables:
 
 def write_shares(folder: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
     """`shares.parquet` and the same as `shares.csv`."""
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), folder / "shares.parquet", compression="zstd")
+    pq.write_table(
+        pa.Table.from_pylist(list(rows), schema=schema), folder / "shares.parquet", compression="zstd"
+    )
     with (folder / "shares.csv").open("w", newline="", encoding="utf-8") as lines:
         writer = csv.DictWriter(lines, schema.names)
         writer.writeheader()

@@ -1,4 +1,4 @@
-"""Which candidates count: the annotator's answers against the wanted cells. Pure, but for the client's call."""
+"""Which candidates count: the annotator's answers against the wanted cells. Pure, but for one call."""
 
 from __future__ import annotations
 

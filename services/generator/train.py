@@ -56,8 +56,8 @@ def check_lineage(
     """The labels must be of unrejected samples of this very model, by the annotators that are named."""
     if dataset.manifest.details.get("model") != base.name:
         raise PreconditionFailed(
-            f"{annotations.name} describes {dataset.name}, which {dataset.manifest.details.get('model')} made, "
-            f"not {base.name}"
+            f"{annotations.name} describes {dataset.name}, "
+            f"which {dataset.manifest.details.get('model')} made, not {base.name}"
         )
     if dataset.manifest.details.get("acceptance"):
         raise PreconditionFailed(f"{dataset.name} was filtered; a sampler is fitted on unrejected samples")

@@ -39,7 +39,7 @@ def audit(store: ObjectStore, request: metrics_pb2.AuditDistributionRequest) -> 
     headline = f"{report.counts['images']} images, total variation to the target {_tv(report):.3f}"
     if request.before_annotations:
         before, _ = shares(store, request, request.before_annotations)
-        body["change"] = compare_audits(before, report).to_dict()
+        body["change"] = compare_audits(before, report, of="faces").to_dict()
         parents.append(request.before_annotations)
         headline += f", from {_tv(before):.3f}"
     body["sources"] = source

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from fairloop.stats.report import significant
 from services.metrics.document import Document
-from services.metrics.plots import readable
+from services.metrics.drawing import readable
 
 TEMPLATES = Path(__file__).parent / "templates"
 

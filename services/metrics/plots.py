@@ -1,23 +1,17 @@
 """Figures of a report, drawn from its document: PNG for files, SVG for the page.
 
-Colours are Okabe and Ito's, which survive colour blindness; shapes and fills
-say the same again, so that a print in black and white does too. Every figure
-says how many images or comparisons it shows, at which threshold, and where
-the labels came from.
+Every figure says how many images or comparisons it shows, at which threshold,
+and where the labels came from.
 """
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 
 from fairloop.stats import ScoreDensity
@@ -26,103 +20,25 @@ from services.metrics.document import (
     DifferenceValue,
     Document,
     Estimate,
-    Figure,
     GroupRates,
     Shares,
     Verification,
 )
-
-BEFORE, AFTER, BAND, INK, FAINT = "#D55E00", "#0072B2", "#BBBBBB", "#222222", "#777777"
-ARM_STYLES = (("o", BEFORE, "white"), ("s", AFTER, AFTER))
-"""Marker, edge and fill of the first and the second arm."""
-
-STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.axisbelow": True,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": "#E4E4E4",
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "svg.fonttype": "path",
-    # The same document gives the same bytes.
-    "svg.hashsalt": "fairloop",
-}
-
-DPI = 160
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure for the document, and the same as PNG."""
-
-    figure: Figure
-    png: bytes
-
-
-def readable(cell: str) -> str:
-    """`gender=female,skin_tone_band=dark` as `female, dark`."""
-    return ", ".join(part.partition("=")[2] or part for part in cell.split(",")).replace("_", " ")
-
-
-def _rendered(
-    canvas: Canvas, name: str, title: str, caption: str, alt: str, section: Literal["shares", "verification"]
-) -> Plot:
-    FigureCanvasAgg(canvas)
-    png, svg = io.BytesIO(), io.StringIO()
-    canvas.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-    canvas.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    figure = Figure(name=name, title=title, caption=caption, alt=alt, svg=svg.getvalue(), section=section)
-    return Plot(figure, png.getvalue())
-
-
-def _footnote(canvas: Canvas, text: str) -> None:
-    canvas.text(
-        0.01, 0.012, "\n".join(textwrap.wrap(text, 132)), fontsize=7.5, color=FAINT, ha="left", va="bottom"
-    )
-
-
-def _bar(estimate: Estimate) -> tuple[list[float], list[list[float]]]:
-    """Position and error-bar lengths of an estimate; the ends default to the value."""
-    value = estimate.value or 0.0
-    low = value if estimate.low is None else estimate.low
-    high = value if estimate.high is None else estimate.high
-    return [value], [[max(0.0, value - low)], [max(0.0, high - value)]]
-
-
-def _point(
-    ax: Axes, estimate: Estimate, at: float, style: tuple[str, str, str], label: str | None = None
-) -> None:
-    if estimate.value is None:
-        return
-    marker, edge, fill = style
-    value, lengths = _bar(estimate)
-    ax.errorbar(
-        value,
-        [at],
-        xerr=lengths,
-        fmt=marker,
-        color=edge,
-        markerfacecolor=fill,
-        markeredgewidth=1.5,
-        markersize=7,
-        capsize=3,
-        elinewidth=1.6,
-        label=label,
-    )
-
-
-def _percent(ax: Axes) -> None:
-    ax.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.3g} %")
+from services.metrics.drawing import (
+    AFTER,
+    ARM_STYLES,
+    BAND,
+    BEFORE,
+    FAINT,
+    INK,
+    STYLE,
+    Plot,
+    footnote,
+    percent,
+    point,
+    readable,
+    rendered,
+)
 
 
 def shares_figure(shares: Shares) -> Plot:
@@ -136,10 +52,10 @@ def shares_figure(shares: Shares) -> Plot:
             at = len(rows) - 1 - k
             if row.before is not None:
                 name = f"{shares.before_name} ({shares.before_images:,} images)" if k == 0 else None
-                _point(ax, row.before, at + 0.14, ARM_STYLES[0], name)
+                point(ax, row.before, at + 0.14, ARM_STYLES[0], name)
             if row.after is not None:
                 name = f"{shares.after_name} ({shares.after_images:,} images)" if k == 0 else None
-                _point(ax, row.after, at - (0.14 if both else 0.0), ARM_STYLES[1], name)
+                point(ax, row.after, at - (0.14 if both else 0.0), ARM_STYLES[1], name)
             ax.plot(
                 [row.target] * 2,
                 [at - 0.36, at + 0.36],
@@ -153,14 +69,12 @@ def shares_figure(shares: Shares) -> Plot:
         ax.set_xlim(left=0)
         ax.set_xlabel("share of images with a certain label")
         ax.grid(axis="x")
-        _percent(ax)
+        percent(ax)
         ax.legend(
             loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, handletextpad=0.4, columnspacing=1.4
         )
-        _footnote(
-            canvas, f"95 % intervals. Perceived labels: {shares.label_source}. Sample: {shares.sample}."
-        )
-        return _rendered(
+        footnote(canvas, f"95 % intervals. Perceived labels: {shares.label_source}. Sample: {shares.sample}.")
+        return rendered(
             canvas,
             "shares",
             "Shares per cell",
@@ -221,8 +135,8 @@ def rates_figure(verification: Verification) -> Plot:
             for g in arms[0].groups
         )
         note = f"{counts}. Threshold: {verification.threshold_policy}. Groups: {verification.group_source}."
-        _footnote(canvas, "95 % intervals over seeds and subjects. " + note)
-        return _rendered(
+        footnote(canvas, "95 % intervals over seeds and subjects. " + note)
+        return rendered(
             canvas,
             "rates",
             "Error rates per group",
@@ -250,13 +164,13 @@ def _rate_panel(
                     linewidth=0,
                     label="if groups were equal" if g == a == 0 else None,
                 )
-            _point(ax, estimate, at, ARM_STYLES[a % 2], f"{arm.name} ({arm.runs} runs)" if g == 0 else None)
+            point(ax, estimate, at, ARM_STYLES[a % 2], f"{arm.name} ({arm.runs} runs)" if g == 0 else None)
     ax.set_yticks(range(len(names)), [readable(n) for n in reversed(names)] if labels else [""] * len(names))
     ax.set_ylim(-0.6, len(names) - 0.4)
     ax.set_xlim(left=0)
     ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
     ax.grid(axis="x")
-    _percent(ax)
+    percent(ax)
 
 
 def _rates_text(arms: Sequence[ArmRates]) -> str:
@@ -298,8 +212,8 @@ def differences_figure(verification: Verification, shown: Sequence[str] | None =
         )
         decides = rows[0].decides if rows else "no interval"
         note = f"Groups: {verification.group_source}. Threshold: {verification.threshold_policy}."
-        _footnote(canvas, f"The bold interval decides: {decides}. {note}")
-        return _rendered(
+        footnote(canvas, f"The bold interval decides: {decides}. {note}")
+        return rendered(
             canvas,
             "differences",
             "Paired differences",
@@ -416,8 +330,8 @@ def densities_figure(
             for d in densities[arms[0].name]
         )
         note = f"{counts}, from at most 800 images a group. Groups: {verification.group_source}."
-        _footnote(canvas, f"{note} Threshold: {verification.threshold_policy}.")
-        return _rendered(
+        footnote(canvas, f"{note} Threshold: {verification.threshold_policy}.")
+        return rendered(
             canvas,
             "densities",
             "Score densities per group",

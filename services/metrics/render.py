@@ -9,6 +9,7 @@ from typing import Any
 from fairloop import names
 from fairloop.errors import InvalidInput
 from fairloop.manifest import inherited_terms, rfc3339, utc_now
+from fairloop.stats import ScoreDensity
 from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS
 from fairloop.v1 import metrics_pb2
@@ -79,7 +80,11 @@ def render(store: ObjectStore, request: metrics_pb2.RenderReportRequest) -> metr
         manifests.append(found)
         body[place_of(found.details["kind"], report)] = report
     document = assemble(body, faces=[row for grid in request.grids for row in face_rows(store, grid)])
-    drawn = plots.figures(document)
+    densities = {
+        arm: [ScoreDensity(**density) for density in found]
+        for arm, found in body.get("comparison", {}).get("densities", {}).items()
+    }
+    drawn = plots.figures(document, densities or None)
     document = document.model_copy(update={"figures": tuple(plot.figure for plot in drawn)})
     files = {"index.html": page.render(document).encode(), "document.json": document.to_json().encode()}
     for plot in drawn:
@@ -144,7 +149,10 @@ def limits(context: dict[str, Any], comparison: dict[str, Any] | None) -> Iterat
     """What the numbers do not say."""
     if "limits" in context:
         yield context["limits"]
-    yield "Labels are attributes as models perceive them; the judges' own errors are not known here, so shares are not corrected for them."
+    yield (
+        "Labels are attributes as models perceive them; the judges' own errors are not known here, "
+        "so shares are not corrected for them."
+    )
     if context.get("self_graded"):
         yield f"Self-graded: {', '.join(context['self_graded'])} both steered and judged."
     if comparison and comparison.get("subjects_left_out"):
@@ -198,7 +206,7 @@ def provenance(body: dict[str, Any]) -> Iterator[Provenance]:
             yield Provenance(
                 kind="nuisance",
                 name=f"{shift['nuisance']} along {shift['attribute']}",
-                detail=f"{shift['used']:+.2f} sd per sd as used, {shift['naive']:+.2f} along the naive direction",
+                detail=f"{shift['used']:+.2f} sd per sd as used, {shift['naive']:+.2f} along the naive one",
             )
     for name, made in context.get("sets", {}).items():
         yield Provenance(

@@ -15,9 +15,9 @@ from fairloop import names, taxonomy
 from fairloop.errors import InvalidInput, PreconditionFailed
 from fairloop.manifest import Manifest
 from fairloop.seeds import check_seed
-from fairloop.stats import compare_recognizers, evaluate_verification
-from fairloop.stats.compare import MEASURE, TOLERANCE
-from fairloop.stats.summaries import BY_NAME
+from fairloop.stats import compare_recognizers, evaluate_verification, score_densities
+from fairloop.stats.compare import MEASURE, VERDICT_MEASURES
+from fairloop.stats.verdict import TOLERANCE
 from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS, EMBEDDINGS, read_table
 from fairloop.v1 import metrics_pb2
@@ -71,8 +71,10 @@ def check_compare(request: metrics_pb2.CompareRecognizersRequest) -> None:
         raise InvalidInput("candidate.name", f"both arms are called {request.candidate.name!r}")
     if request.tolerance and not 0 < request.tolerance < 1:
         raise InvalidInput("tolerance", f"{request.tolerance} is outside 0–1, both excluded")
-    if request.measure and request.measure not in BY_NAME:
-        raise InvalidInput("measure", f"{request.measure!r} is not a summary; there are {', '.join(BY_NAME)}")
+    if request.measure and request.measure not in VERDICT_MEASURES:
+        raise InvalidInput(
+            "measure", f"{request.measure!r} is no gap to close; there are {', '.join(VERDICT_MEASURES)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -176,13 +178,24 @@ def compare(store: ObjectStore, request: metrics_pb2.CompareRecognizersRequest) 
         measure=request.measure or MEASURE,
         tolerance=request.tolerance or TOLERANCE,
         names=(request.baseline.name, request.candidate.name),
+        self_graded=request.self_graded,
         failures=failures,
         replicates=request.replicates or DEFAULT_REPLICATES,
         seed=request.seed,
     )
+    densities = {
+        arm.name: [
+            density.to_dict()
+            for density in score_densities(
+                runs[0], faces.subjects, faces.groups, failures=failures, seed=request.seed
+            )
+        ]
+        for arm, runs in zip((request.baseline, request.candidate), arms, strict=True)
+    }
     body: dict[str, Any] = {
         **report.to_dict(),
         **grouping_facts(faces),
+        "densities": densities,
         "models": dict(zip((request.baseline.name, request.candidate.name), models, strict=True)),
     }
     parents = [*request.baseline.embeddings, *request.candidate.embeddings, request.grouping.annotations]

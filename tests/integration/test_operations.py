@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
 from fairloop.client import AnnotatorClient, Operation, Progress
 from fairloop.errors import AlreadyExists, Cancelled, InvalidInput, NotFound, PreconditionFailed
 from fairloop.store import ObjectStore
 from fairloop.v1.annotator_pb2 import AnnotateRequest, AnnotateResult
-
 from tests.support.processes import Process, free_port, start_service
 from tests.support.progress import between, state_is, wait_until
 
@@ -56,9 +56,7 @@ def servers(tmp_path: Path, store: ObjectStore, store_environment: dict[str, str
 
 
 def request(count: int, request_id: str = "r") -> AnnotateRequest:
-    return AnnotateRequest(
-        dataset=DATASET, annotators=[f"a{i}" for i in range(count)], request_id=request_id
-    )
+    return AnnotateRequest(dataset=DATASET, annotators=[f"a{i}" for i in range(count)], request_id=request_id)
 
 
 def undisturbed(servers: Servers, count: int) -> str:
@@ -112,7 +110,7 @@ def test_two_replicas_share_the_shards_and_one_takes_over_when_the_owner_is_kill
     ports = (free_port(), free_port())
     peers = {"FAIRLOOP_PEERS": ",".join(f"127.0.0.1:{port}" for port in ports)}
     owner, client = servers.start("owner", ports[0], **peers)
-    other, other_client = servers.start("other", ports[1], **peers)
+    _, other_client = servers.start("other", ports[1], **peers)
     operation = client.annotate(request(24))
     wait_until(operation, between(0.2, 0.8))
     assert {p.log.name for p in servers.processes if p.events("shard finished")} == {"owner.log", "other.log"}
@@ -208,9 +206,11 @@ def test_wrong_names_are_refused_with_the_field(servers: Servers) -> None:
         client.annotate(AnnotateRequest(dataset=DATASET))
 
 
-def test_a_bind_beyond_loopback_needs_a_token_and_says_so(tmp_path: Path, store_environment: dict[str, str]) -> None:
+def test_a_bind_beyond_loopback_needs_a_token_and_says_so(
+    tmp_path: Path, store_environment: dict[str, str]
+) -> None:
     with pytest.raises(RuntimeError, match="needs a token"):
-        start_service(MODULE, tmp_path, {**store_environment, "FAIRLOOP_HOST": "0.0.0.0"})  # noqa: S104
+        start_service(MODULE, tmp_path, {**store_environment, "FAIRLOOP_HOST": "0.0.0.0"})
 
 
 def test_a_token_is_asked_for_where_one_is_set(servers: Servers, tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+
 from fairloop.client import RecognizerClient
 from fairloop.errors import Cancelled, DataLoss, InvalidInput, NotFound
 from fairloop.registry import open_model
 from fairloop.store import ObjectStore
 from fairloop.table_store import EMBEDDINGS, read_table
 from fairloop.v1.recognizer_pb2 import EmbedRequest, FineTuneRecognizerRequest, TrainingOptions
-
 from tests.support.faces import rendered_dataset
 from tests.support.processes import Process, free_port, start_service
 from tests.support.progress import between, wait_until
@@ -37,7 +37,11 @@ class Recognizer:
 
     def restart(self) -> None:
         process, address = start_service(
-            "services.recognizer", self._folder, self._environment, port=self._port, name=f"r{len(self.processes)}"
+            "services.recognizer",
+            self._folder,
+            self._environment,
+            port=self._port,
+            name=f"r{len(self.processes)}",
         )
         self.processes.append(process)
         self.client = RecognizerClient("recognizer", address)
@@ -85,7 +89,9 @@ def test_a_training_killed_in_the_middle_ends_in_the_same_model_as_an_undisturbe
     assert list(store.list(f"{operation.name}/checkpoints/")) == []
 
 
-def test_the_trainer_itself_killed_goes_on_from_its_checkpoint(recognizer: Recognizer, store: ObjectStore) -> None:
+def test_the_trainer_itself_killed_goes_on_from_its_checkpoint(
+    recognizer: Recognizer, store: ObjectStore
+) -> None:
     dataset = rendered_dataset(store, "training", 16, 8)
     operation = recognizer.client.fine_tune(training(dataset.name, 60))
     wait_until(operation, between(0.3, 0.8))
@@ -98,7 +104,11 @@ def test_the_trainer_itself_killed_goes_on_from_its_checkpoint(recognizer: Recog
 
 
 def trainers(server: int) -> list[psutil.Process]:
-    return [p for p in psutil.Process(server).children(recursive=True) if "services.recognizer.train" in p.cmdline()]
+    return [
+        p
+        for p in psutil.Process(server).children(recursive=True)
+        if "services.recognizer.train" in p.cmdline()
+    ]
 
 
 def test_no_trainer_outlives_its_server(recognizer: Recognizer, store: ObjectStore) -> None:
@@ -167,7 +177,7 @@ def test_wrong_requests_are_refused_with_the_field_and_what_is_allowed(
 ) -> None:
     dataset = rendered_dataset(store, "small", 4, 4)
     client = recognizer.client
-    with pytest.raises(InvalidInput, match="dataset: 'datasets/small'.*lacks its version"):
+    with pytest.raises(InvalidInput, match=r"dataset: 'datasets/small'.*lacks its version"):
         client.fine_tune(training("datasets/small", 1))
     with pytest.raises(InvalidInput, match=r"dataset: 'datasets/\.\./x"):
         client.fine_tune(training("datasets/../x/versions/0123456789abcdef", 1))
@@ -175,7 +185,7 @@ def test_wrong_requests_are_refused_with_the_field_and_what_is_allowed(
         client.fine_tune(training("datasets/small/versions/0123456789abcdef", 1))
     with pytest.raises(InvalidInput, match="seed: -1"):
         client.fine_tune(training(dataset.name, 1, seed=-1))
-    with pytest.raises(InvalidInput, match="learning_rate: 20.0 is outside"):
+    with pytest.raises(InvalidInput, match=r"learning_rate: 20\.0 is outside"):
         client.fine_tune(
             FineTuneRecognizerRequest(
                 dataset=dataset.name, target_model="models/x", options=TrainingOptions(learning_rate=20)

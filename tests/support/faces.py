@@ -27,6 +27,8 @@ def rendered_dataset(store: ObjectStore, name: str, subjects: int, images: int, 
     for subject, files in enumerate(pngs(subjects, images, seed)):
         for index, data in enumerate(files):
             writer.add(
-                Image(data, 64, 64, "png", f"test:{seed}:{subject}", source="synthetic", seed=seed, index=index)
+                Image(
+                    data, 64, 64, "png", f"test:{seed}:{subject}", source="synthetic", seed=seed, index=index
+                )
             )
     return writer.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -63,10 +64,8 @@ class Process:
         """SIGTERM, then SIGKILL for the whole group."""
         if self._child.poll() is None:
             self._child.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(25)
-            except subprocess.TimeoutExpired:
-                pass
         try:
             os.killpg(self._child.pid, signal.SIGKILL)
         except ProcessLookupError:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from fairloop.client import Operation, Progress
-
 from tests.support.processes import select_pause
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from fairloop.client import AnnotatorClient, GeneratorClient, MetricsClient, RecognizerClient
-
 from tests.support.processes import Process, free_port, start_service
 
 QUICK = {

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from fairloop.errors import InvalidInput
-from fairloop.quota import apportion, plan
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fairloop.errors import InvalidInput
+from fairloop.quota import apportion, plan
 
 
 def test_apportion_gives_the_remainder_to_the_largest_fractions() -> None:

@@ -152,7 +152,9 @@ def test_a_broken_run_names_its_arm_and_number():
         compare(arm((1.0, 1.0), 2, seed=20), broken)
 
 
-@pytest.mark.parametrize("options", [{"measure": "beauty"}, {"names": ("a", "a")}])
+@pytest.mark.parametrize(
+    "options", [{"measure": "beauty"}, {"measure": "inequity_rate"}, {"names": ("a", "a")}]
+)
 def test_options_that_make_no_sense_are_refused(options):
     with pytest.raises(InvalidInput):
         compare(arm((1, 1), 1, 0), arm((1, 1), 1, 1), **options)

@@ -198,6 +198,23 @@ def test_a_group_without_genuine_pairs_is_kept_and_left_out_of_fnmr_by_name():
     assert "insufficient:g9" in report.summaries["garbe"].flags
 
 
+def test_a_group_with_no_usable_image_keeps_its_line():
+    world = signs(subjects=20, images=3, groups=2, seed=25)
+    nobody = np.full((4, 64), np.nan)
+    report = evaluate_verification(
+        np.concatenate([world.embeddings, nobody]),
+        [*world.subjects, "lost", "lost", None, None],
+        [*world.groups, *["g9"] * 4],
+        fmr=0.05,
+        failures=[False] * 60 + [True] * 4,
+        replicates=QUICK,
+    )
+    record = report.group("g9")
+    assert (record.images, record.fta, record.fmr, record.fnmr) == (4, 1.0, None, None)
+    assert record.generalised_fnmr == 1.0
+    json.loads(report.to_json())
+
+
 def test_no_errors_at_all_have_exact_intervals_and_no_gap():
     rows = np.repeat(np.eye(20), 3, axis=0)
     subjects = [f"s{i // 3}" for i in range(60)]
