@@ -21,7 +21,7 @@ class PeakMemory:
 
     def __init__(self, state: Path) -> None:
         self.peak_bytes = 0
-        self._state = state
+        self._state = state.resolve()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="memory", daemon=True)
 

@@ -152,9 +152,9 @@ def audit_folder(options: Options, console: Console, clock: Clock = utc_now) -> 
     target = check_output(options.output, options.folder, options.overwrite)
     grouped = _grouped(options, listing, console)
     others = sum(listing.skipped.values())
-    skipped = f"; {others:,} other files are skipped" if others else ""
+    skipped = f"; {others:,} other files and links are skipped" if others else ""
     console.print(
-        f"{len(listing.images):,} images in {readable(str(options.folder))}{skipped}",
+        f"{_counted(len(listing.images))} in {readable(str(options.folder))}{skipped}",
         markup=False,
         soft_wrap=True,
     )
@@ -324,7 +324,7 @@ def _summarise(made: Audit, options: Options) -> None:
     console.print(table)
     counts = made.manifest["counts"]
     console.print(
-        f"{counts['images']:,} images: {counts['status_no_face']:,} without a face, "
+        f"{_counted(counts['images'])}: {counts['status_no_face']:,} without a face, "
         f"{counts['status_several_faces']:,} with several, {counts['failed']:,} could not be read; "
         f"{made.manifest['seconds']:.1f} s"
     )
@@ -341,6 +341,10 @@ def _summarise(made: Audit, options: Options) -> None:
         click.echo(f"next, for a page without pictures to pass on: {readable(shlex.join(command))}")
     else:
         click.echo("next, to see a generator made fairer and what that changes: make demo")
+
+
+def _counted(images: int) -> str:
+    return "1 image" if images == 1 else f"{images:,} images"
 
 
 def _share(row: Mapping[str, Any]) -> str:

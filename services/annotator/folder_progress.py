@@ -20,7 +20,7 @@ class _Rate(TextColumn):
         super().__init__("")
 
     def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:.0f} images/s")
+        return Text("" if task.speed is None else f"{task.speed:.{0 if task.speed >= 10 else 1}f} images/s")
 
 
 @contextlib.contextmanager
