@@ -64,7 +64,7 @@ def training(dataset: str, epochs: int, seed: int = 5, request_id: str = "t") ->
         dataset=dataset,
         target_model="models/small",
         seed=seed,
-        options=TrainingOptions(epochs=epochs, batch_size=32, checkpoint_steps=10),
+        options=TrainingOptions(epochs=epochs, batch_size=32, checkpoint_steps=8),
         request_id=request_id,
     )
 
@@ -73,7 +73,7 @@ def test_a_training_killed_in_the_middle_ends_in_the_same_model_as_an_undisturbe
     recognizer: Recognizer, store: ObjectStore
 ) -> None:
     dataset = rendered_dataset(store, "training", 16, 8)
-    operation = recognizer.client.fine_tune(training(dataset.name, 60))
+    operation = recognizer.client.fine_tune(training(dataset.name, 30))
     wait_until(operation, between(0.3, 0.8))
     recognizer.process.kill()
     assert list(store.list("models/small/")) == []
@@ -83,9 +83,9 @@ def test_a_training_killed_in_the_middle_ends_in_the_same_model_as_an_undisturbe
     resumed = [e["step"] for process in recognizer.processes for e in process.events("checkpoint")]
     assert len(resumed) - len(set(resumed)) <= 1, "it went on from its last checkpoint"
     # Same request, another id: a fresh run from the start.
-    fresh = recognizer.client.fine_tune(training(dataset.name, 60, request_id="again")).result(120)
+    fresh = recognizer.client.fine_tune(training(dataset.name, 30, request_id="again")).result(120)
     assert fresh.model == disturbed.model
-    assert fresh.steps == 240
+    assert fresh.steps == 120
     assert list(store.list(f"{operation.name}/checkpoints/")) == []
 
 
@@ -93,13 +93,13 @@ def test_the_trainer_itself_killed_goes_on_from_its_checkpoint(
     recognizer: Recognizer, store: ObjectStore
 ) -> None:
     dataset = rendered_dataset(store, "training", 16, 8)
-    operation = recognizer.client.fine_tune(training(dataset.name, 60))
+    operation = recognizer.client.fine_tune(training(dataset.name, 30))
     wait_until(operation, between(0.3, 0.8))
     (trainer,) = trainers(recognizer.process.pid)
     trainer.kill()
     model = operation.result(120)
     assert operation.progress().attempt == 2
-    fresh = recognizer.client.fine_tune(training(dataset.name, 60, request_id="again")).result(120)
+    fresh = recognizer.client.fine_tune(training(dataset.name, 30, request_id="again")).result(120)
     assert fresh.model == model.model
 
 
