@@ -21,7 +21,18 @@ import pyarrow.parquet as pq
 
 from fairloop import names
 from fairloop.errors import DataLoss, InvalidInput, NotFound, PreconditionFailed
-from fairloop.manifest import Clock, Manifest, Part, Terms, commit, load, producer, put_part, read_part, utc_now
+from fairloop.manifest import (
+    Clock,
+    Manifest,
+    Part,
+    Terms,
+    commit,
+    load,
+    producer,
+    put_part,
+    read_part,
+    utc_now,
+)
 from fairloop.store import ObjectStore
 from fairloop.tables import canonical_json, content_id
 
@@ -123,7 +134,7 @@ class DatasetWriter:
 
     def _open_shard(self) -> None:
         self._buffer = io.BytesIO()
-        self._tar = tarfile.open(fileobj=self._buffer, mode="w", format=tarfile.USTAR_FORMAT)
+        self._tar = tarfile.TarFile(fileobj=self._buffer, mode="w", format=tarfile.USTAR_FORMAT)
 
     def add(self, image: Image) -> str:
         """Appends one image; returns its id (`-2`, `-3`… for byte-identical repeats)."""

@@ -65,9 +65,7 @@ class InvalidInput(FairloopError):
 
     code = code_pb2.INVALID_ARGUMENT
 
-    def __init__(
-        self, field: str, description: str, *more: Violation, **metadata: str
-    ) -> None:
+    def __init__(self, field: str, description: str, *more: Violation, **metadata: str) -> None:
         self.violations = (Violation(field, description), *more)
         super().__init__("; ".join(f"{v.field}: {v.description}" for v in self.violations), **metadata)
 

@@ -83,6 +83,8 @@ def plan(
     for cell in target:
         count = math.floor(wanted[cell] * scale + 1e-9)
         plans.append(
-            CellPlan(cell, wanted[cell], count, used[cell], math.ceil(count / used[cell]), count < wanted[cell])
+            CellPlan(
+                cell, wanted[cell], count, used[cell], math.ceil(count / used[cell]), count < wanted[cell]
+            )
         )
     return plans

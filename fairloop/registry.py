@@ -56,7 +56,9 @@ def publish(
     )
 
 
-def publish_catalogue(store: ObjectStore, entries: Sequence[str], *, service: str, kind: str, description: str, **details: Any) -> Manifest:
+def publish_catalogue(
+    store: ObjectStore, entries: Sequence[str], *, service: str, kind: str, description: str, **details: Any
+) -> Manifest:
     """Makes catalogue weights a model of the store, so that every row can name them.
 
     The first entry names the model. Nothing is written when it is there.
@@ -88,7 +90,9 @@ def open_model(store: ObjectStore, name: str, service: str, field: str = "model"
     """A model version's manifest; an error when it is another service's."""
     found = manifest.load(store, names.check("model version", name, field), SCHEMA)
     if found.details["service"] != service:
-        raise InvalidInput(field, f"{name} is a model of the {found.details['service']}, not of the {service}")
+        raise InvalidInput(
+            field, f"{name} is a model of the {found.details['service']}, not of the {service}"
+        )
     return found
 
 

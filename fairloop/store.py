@@ -73,7 +73,9 @@ class StoreSettings:
 def check_key(key: str) -> str:
     """The key itself; `InvalidInput` when it could escape or surprise a server."""
     if not _is_key(key):
-        raise InvalidInput("key", f"{key!r} is not a key: segments of letters, digits and . _ = - joined by /")
+        raise InvalidInput(
+            "key", f"{key!r} is not a key: segments of letters, digits and . _ = - joined by /"
+        )
     return key
 
 
@@ -91,7 +93,9 @@ class ObjectStore:
                 "FAIRLOOP_S3_ENDPOINT", f"{settings.endpoint!r} is not a URL such as http://127.0.0.1:9000"
             )
         if not _BUCKET.fullmatch(settings.bucket):
-            raise InvalidInput("FAIRLOOP_S3_BUCKET", f"{settings.bucket!r} is not a bucket name (3–63 of a–z 0–9 . -)")
+            raise InvalidInput(
+                "FAIRLOOP_S3_BUCKET", f"{settings.bucket!r} is not a bucket name (3–63 of a–z 0–9 . -)"
+            )
         self.settings = settings
         self.bucket = settings.bucket
         self._client = Minio(

@@ -103,7 +103,9 @@ class TableWriter:
         self._folder.cleanup()
 
 
-def read_table(store: ObjectStore, name: str, kind: str, columns: Sequence[str] | None = None) -> tuple[Manifest, pa.Table]:
+def read_table(
+    store: ObjectStore, name: str, kind: str, columns: Sequence[str] | None = None
+) -> tuple[Manifest, pa.Table]:
     """A table and its manifest, its sha256 checked."""
     names.check(_COLLECTION[kind], name, _COLLECTION[kind])
     found = manifest.load(store, name, kind)

@@ -93,9 +93,7 @@ def annotation_schema(guesses: Sequence[tuple[str, str]]) -> pa.Schema:
     return pa.schema(columns, metadata={"schema": "fairloop.annotations/1"})
 
 
-def annotation_record(
-    image_id: str, row: FaceRow, guesses: Sequence[tuple[str, str]]
-) -> dict[str, Any]:
+def annotation_record(image_id: str, row: FaceRow, guesses: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """One row of `annotation_schema(guesses)` as a plain dict."""
     record: dict[str, Any] = {
         "image_id": image_id,

@@ -50,7 +50,7 @@ class LoopParameters(BaseModel):
     eval_subjects: int = Field(75, ge=20, le=10_000, description="Evaluation subjects asked for per group.")
     eval_images: int = Field(8, ge=2, le=100, description="Images of each evaluation subject.")
     training_seeds: int = Field(3, ge=1, le=20, description="Trainings of each arm; one is no claim.")
-    epochs: int = Field(5, ge=1, le=200, description="Passes over a training set.")
+    epochs: int = Field(4, ge=1, le=200, description="Passes over a training set.")
     fmr: float = Field(0.01, gt=0, lt=1, description="False match rate of the common threshold.")
     tolerance: float = Field(0.05, gt=0, lt=1, description="A gap whose interval ends below this is closed.")
     candidate_budget: int = Field(

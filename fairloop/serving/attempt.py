@@ -130,7 +130,10 @@ class Attempt:
                 if now >= beat_due:
                     beat_due = now + self._settings.heartbeat_seconds
                     best = winner(await self._pools.io(self._operations.records, self.name))
-                    if best is not None and (best.attempt, best.owner) != (self.record.attempt, self.record.owner):
+                    if best is not None and (best.attempt, best.owner) != (
+                        self.record.attempt,
+                        self.record.owner,
+                    ):
                         self._stop(Superseded(self.name))
                         return
                     await self.write()
@@ -171,7 +174,8 @@ class Attempt:
         """What was done must not be lost to a store that is away for a minute."""
         for pause in (0.2, 0.5, 1, 2, 5, 10, 20, 30):
             try:
-                return await self.write(**changes)
+                await self.write(**changes)
+                return
             except Unavailable as error:
                 log(logger, "last word failed", operation=self.name, reason=str(error))
                 await asyncio.sleep(pause)

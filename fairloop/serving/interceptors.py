@@ -35,9 +35,7 @@ OPEN_PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 """Answered without a token: probes and schema, nothing about people."""
 
 
-def wrap(
-    handler: Handler, unary: Callable[[Unary], Unary], stream: Callable[[Stream], Stream]
-) -> Handler:
+def wrap(handler: Handler, unary: Callable[[Unary], Unary], stream: Callable[[Stream], Stream]) -> Handler:
     """The handler with its behaviour wrapped, whatever its arity."""
     pairs = (
         ("unary_unary", grpc.unary_unary_rpc_method_handler, unary),
@@ -114,7 +112,8 @@ class AuthInterceptor(_Around):
         sent = header(details, "authorization").removeprefix("Bearer ")
         context = CURRENT.get()
         scope = next(
-            (s for s, token in self._tokens.items() if hmac.compare_digest(token.encode(), sent.encode())), None
+            (s for s, token in self._tokens.items() if hmac.compare_digest(token.encode(), sent.encode())),
+            None,
         )
         if self._tokens and scope is None:
             raise Unauthenticated("send a bearer token in the metadata key authorization")

@@ -33,7 +33,9 @@ class Pools:
 
     async def compute(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs a function that uses the models on the compute thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._compute, lambda: function(*args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(
+            self._compute, lambda: function(*args, **kwargs)
+        )
 
     def close(self) -> None:
         self._io.shutdown(wait=False, cancel_futures=True)
@@ -84,7 +86,8 @@ class Method:
     `validate` raises for a wrong request before anything is stored. `run`
     drives the operation on its owner and returns the result; it gets its
     shards computed through `operation.shards`. `shard` computes one of them, on
-    any replica, from the request and the shard's spec and hint in one mapping. A method with `trainer` has neither: its work is the process
+    any replica, from the request and the shard's spec and hint in one mapping.
+    A method with `trainer` has neither: its work is the process
     `python -m {trainer} --operation operations/{id}`.
     """
 

@@ -18,7 +18,15 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fairloop.errors import AlreadyExists, Cancelled, FairloopError, Internal, InvalidInput, NotFound, to_status
+from fairloop.errors import (
+    AlreadyExists,
+    Cancelled,
+    FairloopError,
+    Internal,
+    InvalidInput,
+    NotFound,
+    to_status,
+)
 from fairloop.serving.attempt import Attempt, Superseded, Suspended
 from fairloop.serving.logs import log
 from fairloop.serving.methods import Method, Pools, Shard, ShardOutput
@@ -123,7 +131,12 @@ class Runner:
                 )
             if stored is None:
                 stored = StoredRequest(
-                    method_name, caller, body, hashlib.sha256(body).hexdigest(), request.detached, self.operations.now()
+                    method_name,
+                    caller,
+                    body,
+                    hashlib.sha256(body).hexdigest(),
+                    request.detached,
+                    self.operations.now(),
                 )
                 await self._pools.io(self.operations.put_request, name, stored)
             await self._pools.io(self.operations.renew_lease, name)
@@ -167,11 +180,14 @@ class Runner:
 
     async def _claim(self, name: str, previous: Record | None, *, fell_silent: bool) -> Record:
         if previous is None:
-            record = Record(1, self.owner, PENDING, created=self.operations.now(), updated=self.operations.now())
+            record = Record(
+                1, self.owner, PENDING, created=self.operations.now(), updated=self.operations.now()
+            )
         else:
             record = next_attempt(previous, self.owner, fell_silent=fell_silent)
         if record.state == FAILED:
-            where = f"{record.progress.stage} {record.progress.done}/{record.progress.total} {record.progress.unit}"
+            last = record.progress
+            where = f"{last.stage} {last.done}/{last.total} {last.unit}"
             error = Internal(
                 f"{name}: attempt {MAX_SILENT_ATTEMPTS} fell silent at {where.strip()}; "
                 "look at the servers' logs, then start again with a new request id",
@@ -187,7 +203,9 @@ class Runner:
         log(logger, "attempt claimed", operation=name, attempt=record.attempt, owner=self.owner)
         task = asyncio.create_task(self._own(name, record))
         self._running[name] = task
-        task.add_done_callback(lambda done: self._running.pop(name) if self._running.get(name) is done else None)
+        task.add_done_callback(
+            lambda done: self._running.pop(name) if self._running.get(name) is done else None
+        )
         return record
 
     async def _own(self, name: str, record: Record) -> None:
@@ -226,12 +244,14 @@ class Runner:
             await attempt.succeed(pack(result))
 
     async def _train(self, method: Method, attempt: Attempt) -> None:
-        """Waits for its turn, then leaves the attempt to the training process and takes up where that ends."""
+        """Waits for its turn, leaves the attempt to the training process, takes up where that ends."""
         async with attempt.alive():
             await attempt.guard(self._training.acquire())
         try:
             await attempt.confirm()
-            attempt.record = await run_trainer(method.trainer, attempt.name, attempt.record, self.operations, self._pools)
+            attempt.record = await run_trainer(
+                method.trainer, attempt.name, attempt.record, self.operations, self._pools
+            )
         finally:
             self._training.release()
         if not attempt.record.final and attempt.record.state != SUSPENDED and not attempt.record.released:

@@ -62,7 +62,9 @@ class Service:
     register: Callable[[Any, Server, aio.Server], None]
 
 
-async def serve(service: Service, settings: ServerSettings, started: Callable[[int], Awaitable[None]] | None = None) -> None:
+async def serve(
+    service: Service, settings: ServerSettings, started: Callable[[int], Awaitable[None]] | None = None
+) -> None:
     """Serves until SIGTERM or SIGINT, then drains, releases operations and returns."""
     settings.check_bind()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -92,7 +94,9 @@ async def serve(service: Service, settings: ServerSettings, started: Callable[[i
     pools = Pools(settings.io_threads)
     operations = OperationStore(store)
     loaded = await pools.compute(service.load, settings, store)
-    replicas = Replicas(settings.peers or f"127.0.0.1:{port}", tokens.get("internal", tokens.get("caller", "")))
+    replicas = Replicas(
+        settings.peers or f"127.0.0.1:{port}", tokens.get("internal", tokens.get("caller", ""))
+    )
     methods = service.methods(loaded, settings, store, pools)
     runner = Runner(service.name, methods, operations, pools, replicas, settings)
     service.register(loaded, Server(settings, store, pools, runner), server)
@@ -116,7 +120,9 @@ async def serve(service: Service, settings: ServerSettings, started: Callable[[i
     sweep = asyncio.create_task(runner.sweep_forever())
     await checks.set("", health_pb2.HealthCheckResponse.SERVING)
     await checks.set(service.full_name, health_pb2.HealthCheckResponse.SERVING)
-    logs.log(logger, "serving", address=f"{settings.host}:{port}", port=port, owner=runner.owner, pid=os.getpid())
+    logs.log(
+        logger, "serving", address=f"{settings.host}:{port}", port=port, owner=runner.owner, pid=os.getpid()
+    )
     if started is not None:
         await started(port)
     await stop.wait()

@@ -31,16 +31,33 @@ class ServerSettings(BaseSettings):
         None, description="Return perceived labels of single images; default: only on loopback."
     )
     threads: int = Field(
-        default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="Threads of the compute libraries."
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        le=256,
+        description="Threads of the compute libraries.",
     )
-    io_threads: int = Field(16, ge=1, le=256, description="Threads for store reads and writes and for encoding.")
-    heartbeat_seconds: float = Field(5.0, gt=0, le=60, description="An owner signs its operations this often.")
-    silent_seconds: float = Field(30.0, gt=0, le=600, description="An owner is gone after so long without a sign.")
-    sweep_seconds: float = Field(10.0, gt=0, le=600, description="How often to look for operations left behind.")
-    lease_seconds: float = Field(120.0, gt=0, le=86_400, description="An operation is suspended unless waited for.")
-    drain_seconds: float = Field(20.0, gt=0, le=600, description="How long quick calls may take after SIGTERM.")
+    io_threads: int = Field(
+        16, ge=1, le=256, description="Threads for store reads and writes and for encoding."
+    )
+    heartbeat_seconds: float = Field(
+        5.0, gt=0, le=60, description="An owner signs its operations this often."
+    )
+    silent_seconds: float = Field(
+        30.0, gt=0, le=600, description="An owner is gone after so long without a sign."
+    )
+    sweep_seconds: float = Field(
+        10.0, gt=0, le=600, description="How often to look for operations left behind."
+    )
+    lease_seconds: float = Field(
+        120.0, gt=0, le=86_400, description="An operation is suspended unless waited for."
+    )
+    drain_seconds: float = Field(
+        20.0, gt=0, le=600, description="How long quick calls may take after SIGTERM."
+    )
     annotators: str = Field("", description="Annotators to load, by comma; default: all that are registered.")
-    annotator_address: str = Field("127.0.0.1:9312", description="The annotator, for accepting what is generated.")
+    annotator_address: str = Field(
+        "127.0.0.1:9312", description="The annotator, for accepting what is generated."
+    )
 
     @property
     def loopback(self) -> bool:

@@ -46,7 +46,9 @@ class Stopped(Exception):
 class TrainingJob:
     """What a recipe gets: its request, the store, checkpoints, and the word to stop."""
 
-    def __init__(self, name: str, request: Any, attempt: Attempt, operations: OperationStore, run: _Loop) -> None:
+    def __init__(
+        self, name: str, request: Any, attempt: Attempt, operations: OperationStore, run: _Loop
+    ) -> None:
         self.name = name
         self.request = request
         self.store = operations.store
@@ -111,7 +113,9 @@ def main(recipes: Mapping[str, tuple[type[Message], Recipe]], service: str) -> N
     operations = OperationStore(ObjectStore.from_environment())
     stored = operations.request(arguments.operation)
     if stored is None or stored.method not in recipes:
-        raise SystemExit(f"{arguments.operation} is not a training of the {service}; it trains {', '.join(recipes)}")
+        raise SystemExit(
+            f"{arguments.operation} is not a training of the {service}; it trains {', '.join(recipes)}"
+        )
     request_type, recipe = recipes[stored.method]
     record = _record(operations, arguments)
     loop = _Loop()
@@ -126,7 +130,9 @@ def main(recipes: Mapping[str, tuple[type[Message], Recipe]], service: str) -> N
     _work(job, recipe, attempt, loop, operations)
 
 
-def _work(job: TrainingJob, recipe: Recipe, attempt: Attempt, loop: _Loop, operations: OperationStore) -> None:
+def _work(
+    job: TrainingJob, recipe: Recipe, attempt: Attempt, loop: _Loop, operations: OperationStore
+) -> None:
     """Runs the recipe and writes how it ended."""
     try:
         with loop.alive(attempt):
@@ -156,7 +162,9 @@ def _work(job: TrainingJob, recipe: Recipe, attempt: Attempt, loop: _Loop, opera
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Trains one operation from the store.")
     parser.add_argument("--operation", required=True, help="operations/{id}")
-    parser.add_argument("--attempt", type=int, default=0, help="attempt to continue; without it the next is claimed")
+    parser.add_argument(
+        "--attempt", type=int, default=0, help="attempt to continue; without it the next is claimed"
+    )
     parser.add_argument("--owner", default="", help="owner of that attempt")
     parser.add_argument("--parent", type=int, default=0, help="process to end with")
     arguments = parser.parse_args()
