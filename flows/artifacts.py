@@ -7,6 +7,7 @@ from typing import Any
 
 from prefect.artifacts import Artifact, create_markdown_artifact, create_table_artifact
 
+FACES_PER_CELL = 4
 PERCEIVED = "Labels are perceived attributes guessed by models, not anybody's identity."
 
 
@@ -87,9 +88,10 @@ def report_name(report: str) -> None:
     ).create()
 
 
-def face_grid(images: Mapping[str, Sequence[str]], caption: str) -> None:
-    """Thumbnails per cell, as data URIs."""
-    lines = [f"### {caption}", PERCEIVED, ""]
-    for cell, faces in images.items():
-        lines += [f"**{cell}**", "", " ".join(f"![]({face})" for face in faces) or "none", ""]
-    create_markdown_artifact(key="faces", markdown="\n".join(lines), description=caption)
+def face_grid(document: Mapping[str, Any]) -> None:
+    """A few faces of each cell, as the page's document holds them."""
+    lines = [document["faces_note"], PERCEIVED, ""]
+    for row in document["faces"]:
+        faces = " ".join(f"![{face['alt']}]({face['uri']})" for face in row["faces"][:FACES_PER_CELL])
+        lines += [f"**{row['cell']}**", "", faces or "none", ""]
+    create_markdown_artifact(key="faces", markdown="\n".join(lines), description="Faces by perceived cell.")

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from prefect import flow, get_run_logger
 
 from fairloop.client import Client
+from fairloop.store import ObjectStore
 from fairloop.v1 import generator_pb2, metrics_pb2
 from flows import artifacts
 from flows.arms import Comparison, compare, train_arm
@@ -70,6 +71,7 @@ def fairness_loop(parameters: LoopParameters) -> str:
     report = render(run, before, after, steered, sets, evaluation, comparison, self_graded)
     artifacts.decisions(run.decisions)
     artifacts.report_name(report)
+    artifacts.face_grid(ObjectStore.from_environment().get_json(f"{report}/document.json"))
     artifacts.report_link(report, comparison.headline, f"fairloop report {report}")
     get_run_logger().info("report: %s", report)
     return report
