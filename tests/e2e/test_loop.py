@@ -113,11 +113,6 @@ def test_a_round_survives_the_death_of_its_flow_and_its_page_says_what_its_table
     page_says_what_tables_hold(store, report, disturbed)
     everything_is_named_and_inherited(store, disturbed)
 
-    again = finished(demo(stack, "--fresh"))
-    fresh = store.get_json(f"{report_of(again, stack)}/report.json")
-    assert fresh["reports"] == disturbed["reports"], "an undisturbed run comes to the same resources"
-    assert fresh["comparison"]["sentence"] == disturbed["comparison"]["sentence"]
-
 
 def report_of(output: str, stack: Stack) -> str:
     line = next(line for line in output.splitlines() if line.startswith("report: "))

@@ -134,7 +134,7 @@ def test_generate_killed_in_the_middle_gives_the_version_of_an_undisturbed_run(s
 
 def test_annotate_killed_in_the_middle_gives_the_same_table(services: Services, store: ObjectStore) -> None:
     model = services.generator.model("models/dcgan-faces")
-    dataset = services.generator.generate(raw(model, 1_200)).result(120).dataset
+    dataset = services.generator.generate(raw(model, 900)).result(120).dataset
     request = AnnotateRequest(dataset=dataset, annotators=["age_and_gender", "skin_tone"], request_id="a")
     operation = services.annotator.annotate(request)
     wait_until(operation, between(0.2, 0.8))
@@ -164,7 +164,7 @@ def test_a_sampler_is_fitted_on_labels_and_the_cells_can_then_be_asked_for(
     services: Services, store: ObjectStore
 ) -> None:
     model = services.generator.model("models/dcgan-faces")
-    dataset = services.generator.generate(raw(model, 900)).result(120).dataset
+    dataset = services.generator.generate(raw(model, 700)).result(120).dataset
     table = services.annotator.annotate(
         AnnotateRequest(dataset=dataset, annotators=["age_and_gender"])
     ).result(120)

@@ -89,20 +89,6 @@ def test_a_training_killed_in_the_middle_ends_in_the_same_model_as_an_undisturbe
     assert list(store.list(f"{operation.name}/checkpoints/")) == []
 
 
-def test_the_trainer_itself_killed_goes_on_from_its_checkpoint(
-    recognizer: Recognizer, store: ObjectStore
-) -> None:
-    dataset = rendered_dataset(store, "training", 16, 8)
-    operation = recognizer.client.fine_tune(training(dataset.name, 30))
-    wait_until(operation, between(0.3, 0.8))
-    (trainer,) = trainers(recognizer.process.pid)
-    trainer.kill()
-    model = operation.result(120)
-    assert operation.progress().attempt == 2
-    fresh = recognizer.client.fine_tune(training(dataset.name, 30, request_id="again")).result(120)
-    assert fresh.model == model.model
-
-
 def trainers(server: int) -> list[psutil.Process]:
     return [
         p
