@@ -29,6 +29,7 @@ from fairloop.errors import (
     from_rpc,
 )
 from fairloop.operation import QUICK_SECONDS, Operation, Progress, progress_of
+from fairloop.store import read_secret
 from fairloop.v1 import (
     annotator_pb2,
     annotator_pb2_grpc,
@@ -236,7 +237,7 @@ class Client:
             for service, port in LOCAL_PORTS.items()
         }
         token_file = os.environ.get("FAIRLOOP_TOKEN_FILE")
-        return cls(addresses, Path(token_file).read_text().strip() if token_file else "")
+        return cls(addresses, read_secret(Path(token_file), "FAIRLOOP_TOKEN_FILE") if token_file else "")
 
     def service_of(self, operation: str) -> _Service:
         """The client of the service whose operation this is."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fairloop import names
@@ -31,6 +33,7 @@ from fairloop.manifest import (
     producer,
     put_part,
     read_part,
+    standing,
     utc_now,
 )
 from fairloop.store import ObjectStore
@@ -71,6 +74,7 @@ INDEX = pa.schema(
 """One row per image, in dataset order. `offset` and `size` locate its bytes in the blob."""
 
 PLACE = ("blob", "offset")
+_MEMBER = re.compile(r"[a-z0-9]{1,8}")
 
 
 @dataclass(frozen=True)
@@ -121,13 +125,15 @@ class DatasetWriter:
     ) -> None:
         self.name = names.check("dataset", name, "dataset")
         self._store = store
+        if not _MEMBER.fullmatch(image_member) or image_member == "json":
+            raise InvalidInput("image_member", f"{image_member!r} is not an image's extension such as png")
         self._member = image_member
         self._parents = tuple(parents)
         self._terms = tuple(terms)
         self._libraries = tuple(libraries)
         self._clock = clock
         self._seen: Counter[str] = Counter()
-        self._rows: list[dict[str, Any]] = []
+        self._pieces: list[pa.Table] = []
         self._pending: list[dict[str, Any]] = []
         self._blobs: list[Part] = []
         self._open_shard()
@@ -144,9 +150,19 @@ class DatasetWriter:
         self._seen[digest] += 1
         repeat = self._seen[digest]
         key = digest[:32] if repeat == 1 else f"{digest[:32]}-{repeat}"
-        if self._pending and (
-            len(self._pending) >= SHARD_IMAGES or self._buffer.tell() + len(image.data) > SHARD_BYTES
-        ):
+        # Hugging Face `datasets` takes the types of all rows from the first five: two texts have the
+        # same type in every row, whatever labels there are.
+        beside = canonical_json(
+            {
+                "subject_id": image.subject_id or "",
+                "labels": canonical_json(dict(image.labels)).decode(),
+            }
+        )
+        # Two headers, both contents padded to blocks, and the end of the archive.
+        grown = (
+            self._buffer.tell() + len(image.data) + len(beside) + 6 * tarfile.BLOCKSIZE + tarfile.RECORDSIZE
+        )
+        if self._pending and (len(self._pending) >= SHARD_IMAGES or grown > SHARD_BYTES):
             self._close_shard()
         offset = self._member_of_tar(f"{key}.{self._member}", image.data)
         row: dict[str, Any] = {
@@ -158,7 +174,7 @@ class DatasetWriter:
             "labels": sorted(image.labels.items()),
             "parents": list(image.parents),
         }
-        self._member_of_tar(f"{key}.json", canonical_json({"subject_id": image.subject_id, **image.labels}))
+        self._member_of_tar(f"{key}.json", beside)
         self._pending.append(row)
         return key
 
@@ -179,29 +195,39 @@ class DatasetWriter:
         self._blobs.append(part)
         for row in self._pending:
             row["blob"] = digest
-        self._rows += self._pending
+        self._pieces.append(pa.Table.from_pylist(self._pending, schema=INDEX))
         self._pending = []
         self._open_shard()
 
     def finish(self, details: Mapping[str, Any] | None = None) -> Dataset:
-        """Writes the index and the manifest; from then on the dataset exists."""
+        """Writes the index and the manifest; from then on the dataset exists.
+
+        Where a sound version of the same images stands already, that one stays.
+        """
         if self._pending:
             self._close_shard()
-        if not self._rows:
+        if not self._pieces:
             raise PreconditionFailed(f"{self.name}: a dataset needs at least one image", dataset=self.name)
-        logical = ({k: v for k, v in row.items() if k not in PLACE} for row in self._rows)
+        # Rows as a reader finds them: a float32 column rounds, and the version must follow from the index.
+        logical = (row for piece in self._pieces for row in piece.drop_columns(list(PLACE)).to_pylist())
         version = content_id([part.sha256 for part in self._blobs], logical)
         name = f"{self.name}/versions/{version}"
-        table = pa.Table.from_pylist(self._rows, schema=INDEX)
+        table = pa.concat_tables(self._pieces)
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
-        index = put_part(self._store, f"{name}/index.parquet", sink.getvalue().to_pybytes())
-        subjects = {row["subject_id"] for row in self._rows} - {None}
+        data = sink.getvalue().to_pybytes()
+        key = f"{name}/index.parquet"
+        index = Part(key, hashlib.sha256(data).hexdigest(), len(data))
+        found = standing(self._store, name, SCHEMA, index)
+        if found is not None:
+            return Dataset(self._store, found)
+        put_part(self._store, key, data)
+        subjects = pc.count_distinct(table["subject_id"]).as_py()  # unknown ones left out
         manifest = Manifest(
             schema=SCHEMA,
             name=name,
             parts=(index, *self._blobs),
-            counts={"images": len(self._rows), "subjects": len(subjects), "shards": len(self._blobs)},
+            counts={"images": table.num_rows, "subjects": subjects, "shards": len(self._blobs)},
             parents=self._parents,
             terms=self._terms,
             details={"image_member": self._member, **(details or {})},
@@ -241,7 +267,7 @@ class Dataset:
 
     def read(self, image_id: str) -> bytes:
         """One image's original bytes in one ranged read, its sha256 checked."""
-        found = self.index.filter(pa.compute.equal(self.index["image_id"], image_id))
+        found = self.index.filter(pc.equal(self.index["image_id"], image_id))
         if found.num_rows != 1:
             raise NotFound(f"{self.name} has no image {image_id}", dataset=self.name)
         return self._slice(found.to_pylist()[0])
@@ -264,7 +290,8 @@ class Dataset:
             while end < len(rows) and rows[end]["blob"] == rows[begin]["blob"]:
                 end += 1
             run = rows[begin:end]
-            first, last = run[0]["offset"], run[-1]["offset"] + run[-1]["size"]
+            first = min(row["offset"] for row in run)
+            last = max(row["offset"] + row["size"] for row in run)
             data = memoryview(self._read_range(run[0]["blob"], first, last - first))
             for row in run:
                 image = bytes(data[row["offset"] - first : row["offset"] - first + row["size"]])
@@ -272,6 +299,8 @@ class Dataset:
             begin = end
 
     def _read_range(self, blob: str, offset: int, size: int) -> bytes:
+        if size == 0:
+            return b""  # a range of 0 bytes means "to the end" to the store
         part = self.manifest.part(f"/blobs/{blob}.tar")
         return self._store.get(part.key, offset, size)
 

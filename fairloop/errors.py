@@ -25,9 +25,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 DOMAIN = "fairloop"
+
+LONGEST_TEXT = 1_000
+LONGEST_METADATA = 300
+MOST_VIOLATIONS = 8
+"""Bytes of UTF-8 and number. A status travels in trailing metadata, of which gRPC takes 8 KiB;
+beyond that an error that quotes a long input would reach the caller as RESOURCE_EXHAUSTED."""
 
 
 class FairloopError(Exception):
@@ -131,8 +138,6 @@ BY_CODE: dict[int, type[FairloopError]] = {
     )
 }
 
-GRPC_CODE: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
-
 
 def to_status(error: BaseException) -> status_pb2.Status:
     """The `google.rpc.Status` of any exception; foreign ones become INTERNAL.
@@ -142,17 +147,30 @@ def to_status(error: BaseException) -> status_pb2.Status:
     """
     if not isinstance(error, FairloopError):
         error = Internal(f"internal error ({type(error).__name__}); the server's log has the details")
-    status = status_pb2.Status(code=error.code, message=error.message)
-    info = error_details_pb2.ErrorInfo(
-        reason=code_pb2.Code.Name(error.code), domain=DOMAIN, metadata=error.metadata
-    )
+    status = status_pb2.Status(code=error.code, message=_shortened(error.message))
+    info = error_details_pb2.ErrorInfo(reason=code_pb2.Code.Name(error.code), domain=DOMAIN)
+    for key, value in error.metadata.items():
+        info.metadata[key] = _shortened(value, LONGEST_METADATA)
     status.details.add().Pack(info)
     if isinstance(error, InvalidInput):
         bad = error_details_pb2.BadRequest()
-        for violation in error.violations:
-            bad.field_violations.add(field=violation.field, description=violation.description)
+        longest = LONGEST_TEXT // min(len(error.violations), MOST_VIOLATIONS)
+        for violation in error.violations[:MOST_VIOLATIONS]:
+            bad.field_violations.add(
+                field=_shortened(violation.field, longest),
+                description=_shortened(violation.description, longest),
+            )
         status.details.add().Pack(bad)
     return status
+
+
+def _shortened(text: str, longest: int = LONGEST_TEXT) -> str:
+    """The text, its middle left out when it is too long: the end often says what is allowed."""
+    data = text.encode(errors="replace")
+    if len(data) <= longest:
+        return data.decode()
+    half = (longest - 5) // 2
+    return f"{data[:half].decode(errors='ignore')} … {data[-half:].decode(errors='ignore')}"
 
 
 def from_status(status: status_pb2.Status) -> FairloopError:
@@ -195,6 +213,9 @@ def from_rpc(error: grpc.RpcError) -> FairloopError:
     for key, value in call.trailing_metadata() or ():
         if key == "grpc-status-details-bin":
             raw = value if isinstance(value, bytes) else value.encode()
-            return from_status(status_pb2.Status.FromString(raw))
+            try:
+                return from_status(status_pb2.Status.FromString(raw))
+            except DecodeError:
+                break  # not ours: something between us and the server answered
     code, text = call.code().value
     return from_status(status_pb2.Status(code=code, message=call.details() or text))

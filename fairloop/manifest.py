@@ -109,6 +109,25 @@ def commit(store: ObjectStore, manifest: Manifest, clock: Clock = utc_now) -> Ma
     return dated
 
 
+def standing(store: ObjectStore, name: str, schema: str, ours: Part) -> Manifest | None:
+    """The manifest that stands under this name with other bytes in the place of our part, if it is sound.
+
+    Names come from logical contents, of which there can be several encodings (another library
+    version, other row groups). A sound one must not be written over: until its manifest is
+    replaced too, and for ever after a kill in between, readers would find a wrong sha256.
+    None where there is nothing to spare: no resource, the same bytes, or corrupt ones.
+    """
+    try:
+        found = load(store, name, schema)
+        there = next((part for part in found.parts if part.key == ours.key), ours)
+        if there.sha256 == ours.sha256:
+            return None
+        read_part(store, there)
+    except (NotFound, DataLoss):
+        return None
+    return found
+
+
 def load(store: ObjectStore, name: str, schema: str) -> Manifest:
     """A resource's manifest.
 

@@ -33,8 +33,9 @@ def check(kind: str, name: str, field: str) -> str:
         hint = ""
         if kind.endswith(" version") and _COMPILED[kind.removesuffix(" version")][0].fullmatch(name):
             hint = "; it lacks its version: a client resolves a name without version once, before it asks"
+        article = "" if kind.endswith("s") else "an " if kind[0] in "aeiou" else "a "
         raise InvalidInput(
-            field, f"{name!r} is not the name of a {kind}: {form} in a–z, 0–9, '.', '_' and '-'{hint}"
+            field, f"{name!r} is not the name of {article}{kind}: {form} in a–z, 0–9, '.', '_' and '-'{hint}"
         )
     return name
 

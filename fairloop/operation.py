@@ -126,7 +126,7 @@ class Operation(Generic[R]):
             try:
                 operation = self._wait(min(left, every) if on_progress else left)
                 away_since = None
-            except Unavailable as error:
+            except (Unavailable, DeadlineExceeded) as error:  # gone, or there and not answering
                 away_since = away_since or time.monotonic()
                 if time.monotonic() - away_since > AWAY_SECONDS:
                     raise Unavailable(f"{self.name}: {error}") from error

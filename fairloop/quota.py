@@ -67,10 +67,14 @@ def plan(
     if not 0 < damping <= 1:
         raise InvalidInput("damping", f"{damping} is outside 0–1, 0 excluded")
     if budget < 1 or subjects < 1:
-        raise InvalidInput("budget" if budget < 1 else "subjects", "must be 1 or more")
+        field, value = ("budget", budget) if budget < 1 else ("subjects", subjects)
+        raise InvalidInput(field, f"{value} must be 1 or more")
     unknown = set(target) - set(yields)
     if unknown:
         raise InvalidInput("yields", f"no yield is known for {', '.join(sorted(unknown))}")
+    for cell, share in yields.items():
+        if not 0 <= share <= 1:
+            raise InvalidInput("yields", f"{share} of {cell} is outside 0–1")
     have = have or {}
     wanted = {
         cell: round(max(count - have.get(cell, 0), 0) * damping)
@@ -82,9 +86,6 @@ def plan(
     plans = []
     for cell in target:
         count = math.floor(wanted[cell] * scale + 1e-9)
-        plans.append(
-            CellPlan(
-                cell, wanted[cell], count, used[cell], math.ceil(count / used[cell]), count < wanted[cell]
-            )
-        )
+        candidates = math.ceil(count / used[cell] - 1e-9)
+        plans.append(CellPlan(cell, wanted[cell], count, used[cell], candidates, count < wanted[cell]))
     return plans

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,8 +26,8 @@ from minio.error import InvalidResponseError, S3Error, ServerError
 from fairloop.errors import DataLoss, Exhausted, InvalidInput, NotFound, PermissionDenied, Unavailable
 
 MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchObject", "ResourceNotFound"}
-DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
-READ_TRIES = 4
+DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed"}
+READ_PAUSES = (0.01, 0.05, 0.25)
 FULL = {"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded"}
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]*(?:/[A-Za-z0-9][A-Za-z0-9._=-]*)*")
@@ -57,7 +58,7 @@ class StoreSettings:
         endpoint = os.environ.get("FAIRLOOP_S3_ENDPOINT", "http://127.0.0.1:9300")
         secret_file = os.environ.get("FAIRLOOP_S3_SECRET_KEY_FILE")
         secret = (
-            Path(secret_file).read_text().strip()
+            read_secret(Path(secret_file), "FAIRLOOP_S3_SECRET_KEY_FILE")
             if secret_file
             else os.environ.get("FAIRLOOP_S3_SECRET_KEY", "fairloop-local")
         )
@@ -68,6 +69,17 @@ class StoreSettings:
             bucket=os.environ.get("FAIRLOOP_S3_BUCKET", "fairloop"),
             region=os.environ.get("FAIRLOOP_S3_REGION", "us-east-1"),
         )
+
+
+def read_secret(path: Path, field: str) -> str:
+    """What a mounted file holds; `InvalidInput` on `field` when it cannot be read or is empty."""
+    try:
+        secret = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(field, f"{path} cannot be read ({type(error).__name__})") from None
+    if not secret:
+        raise InvalidInput(field, f"{path} is empty")
+    return secret
 
 
 def check_key(key: str) -> str:
@@ -92,7 +104,7 @@ class ObjectStore:
             raise InvalidInput(
                 "FAIRLOOP_S3_ENDPOINT", f"{settings.endpoint!r} is not a URL such as http://127.0.0.1:9000"
             )
-        if not _BUCKET.fullmatch(settings.bucket):
+        if not _BUCKET.fullmatch(settings.bucket) or ".." in settings.bucket:
             raise InvalidInput(
                 "FAIRLOOP_S3_BUCKET", f"{settings.bucket!r} is not a bucket name (3–63 of a–z 0–9 . -)"
             )
@@ -145,19 +157,20 @@ class ObjectStore:
     def get(self, key: str, offset: int = 0, size: int = 0) -> bytes:
         """An object's bytes, or `size` of them from `offset`; `NotFound` when it is not there."""
         with self._errors(check_key(key)):
-            attempt = 0
+            pauses = iter(READ_PAUSES)
             while True:
-                attempt += 1
                 response = self._client.get_object(self.bucket, key, offset=offset, length=size)
                 try:
                     return bytes(response.read())
                 except urllib3.exceptions.ProtocolError:
                     # Cut off: a lost connection, or a server that reads a key while it is replaced.
-                    if attempt == READ_TRIES:
+                    pause = next(pauses, None)
+                    if pause is None:
                         raise
                 finally:
                     response.close()
                     response.release_conn()
+                time.sleep(pause)
 
     def get_file(self, key: str, path: Path) -> None:
         """Writes an object to a file, through a temporary one beside it."""
@@ -170,11 +183,11 @@ class ObjectStore:
         Tried again first: some servers hand out the start of a new object while
         it replaces a shorter one, and records are replaced at every heartbeat.
         """
-        for _ in range(READ_TRIES - 1):
+        for pause in READ_PAUSES:
             try:
                 return json.loads(self.get(key))
             except ValueError:
-                continue
+                time.sleep(pause)
         data = self.get(key)
         try:
             return json.loads(data)

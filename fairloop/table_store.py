@@ -71,7 +71,10 @@ class TableWriter:
         libraries: Sequence[str] = (),
         clock: Clock = utc_now,
     ) -> Manifest:
-        """Writes the table and its manifest; from then on it exists."""
+        """Writes the table and its manifest; from then on it exists.
+
+        Where a sound table of the same rows stands already, that one stays and its manifest is returned.
+        """
         self._writer.close()
         for name in self._made_from:
             self._digest.update(b"\0" + name.encode())
@@ -80,8 +83,12 @@ class TableWriter:
         with self._path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         part = Part(key, sha256, self._path.stat().st_size)
-        self._store.put_file(key, self._path)
+        found = manifest.standing(self._store, resource, self._kind, part)
+        if found is None:
+            self._store.put_file(key, self._path)
         self._folder.cleanup()
+        if found is not None:
+            return found
         return manifest.commit(
             self._store,
             Manifest(

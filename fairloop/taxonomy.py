@@ -195,5 +195,7 @@ def parse_cell(text: str, field: str = "cell") -> dict[str, str]:
 def cells(attributes: Sequence[str]) -> list[str]:
     """All cells of the given attributes, in canonical order (sorted attributes, canonical values)."""
     ordered = sorted(attributes)
+    if len(set(ordered)) < len(ordered):
+        raise InvalidInput("attributes", f"{', '.join(ordered)}: one stands twice")
     grid: Iterable[tuple[str, ...]] = itertools.product(*(values(attribute) for attribute in ordered))
     return [format_cell(dict(zip(ordered, combination, strict=True))) for combination in grid]

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CANCEL_POLL_SECONDS = 1.0
+PATIENCE_SECONDS = (0.2, 0.5, 1, 2, 5, 10, 20, 30)
 
 
 class Superseded(Exception):
@@ -59,6 +60,7 @@ class Attempt:
         self._started = time.monotonic()
         self._base: int | None = None
         self.stop_reason: Exception | None = None
+        self._committing = False
         self._writing = asyncio.Lock()
         self._stopped = asyncio.Event()
 
@@ -77,14 +79,24 @@ class Attempt:
         async with self._writing:
             if self.record.final:
                 return
-            self.record = replace(
+            record = replace(
                 self.record,
                 beat=self.record.beat + 1,
                 progress=self._progress,
                 updated=self._operations.now(),
                 **changes,
             )
-            await self._pools.io(self._operations.put_record, self.name, self.record)
+            put = asyncio.ensure_future(self._pools.io(self._operations.put_record, self.name, record))
+            try:
+                await asyncio.shield(put)
+            except asyncio.CancelledError:
+                # The I/O thread goes on whatever becomes of us. Only when it is done may the next
+                # word be written, or a beat could land on top of the last one.
+                await asyncio.wait({put})
+                if not put.cancelled() and put.exception() is None:
+                    self.record = record
+                raise
+            self.record = record
 
     async def confirm(self) -> None:
         """Raises `Superseded`, `Suspended` or `Cancelled` when this attempt must stop."""
@@ -92,16 +104,28 @@ class Attempt:
             raise self.stop_reason
         await self.confirm_owner()
 
+    async def confirm_commit(self) -> None:
+        """`confirm`, before a manifest is written: from then on it is too late to cancel or suspend.
+
+        What is stopped while its manifest is on the way would leave a resource behind.
+        """
+        await self.confirm()
+        if self.stop_reason is not None:
+            raise self.stop_reason
+        self._committing = True
+
     async def confirm_owner(self) -> None:
         """Raises `Superseded` when another attempt counts. A checkpoint needs only this."""
-        best = winner(await self._pools.io(self._operations.records, self.name))
+        best = winner(
+            await self.patiently(lambda: self._pools.io(self._operations.records, self.name), "records")
+        )
         if best is None or (best.attempt, best.owner) != (self.record.attempt, self.record.owner):
             raise Superseded(self.name)
 
     @asynccontextmanager
-    async def alive(self) -> AsyncIterator[None]:
+    async def alive(self, state: str = RUNNING) -> AsyncIterator[None]:
         """Signs every heartbeat and watches for cancel, lease and a better attempt meanwhile."""
-        await self.write(state=RUNNING)
+        await self.write(state=state)
         watch = asyncio.create_task(self._watch())
         try:
             yield
@@ -116,7 +140,8 @@ class Attempt:
         poll = min(CANCEL_POLL_SECONDS, self._settings.heartbeat_seconds)
         while True:
             try:
-                if await self._pools.io(self._operations.cancel_requested, self.name):
+                cancelled = await self._pools.io(self._operations.cancel_requested, self.name)
+                if cancelled and not self._committing:
                     self._stop(Cancelled(f"{self.name} was cancelled", operation=self.name))
                     return
                 now = time.monotonic()
@@ -124,7 +149,7 @@ class Attempt:
                     seen = await self._pools.io(self._operations.lease, self.name)
                     if seen != lease:
                         lease, lease_since = seen, now
-                    elif now - lease_since > self._settings.lease_seconds:
+                    elif now - lease_since > self._settings.lease_seconds and not self._committing:
                         self._stop(Suspended(self.name))
                         return
                 if now >= beat_due:
@@ -171,18 +196,20 @@ class Attempt:
         await self._last_word(state=state, error=error)
 
     async def _last_word(self, **changes: Any) -> None:
-        """What was done must not be lost to a store that is away for a minute."""
-        for pause in (0.2, 0.5, 1, 2, 5, 10, 20, 30):
+        await self.patiently(lambda: self.write(**changes), "last word")
+
+    async def patiently(self, call: Callable[[], Awaitable[T]], what: str) -> T:
+        """The call's result: what was done must not be lost to a store that is away for a minute."""
+        for pause in PATIENCE_SECONDS:
             try:
-                await self.write(**changes)
-                return
+                return await call()
             except Unavailable as error:
-                log(logger, "last word failed", operation=self.name, reason=str(error))
+                log(logger, f"{what} failed", operation=self.name, reason=str(error))
                 await asyncio.sleep(pause)
-        await self.write(**changes)
+        return await call()
 
     async def suspend(self) -> None:
-        await self.write(state=SUSPENDED)
+        await self._last_word(state=SUSPENDED)
         log(logger, "attempt suspended", operation=self.name, attempt=self.record.attempt)
 
     async def release(self) -> None:

@@ -142,13 +142,17 @@ class ErrorInterceptor(_Interceptor):
                 logger.exception("internal error in %s", details.method)
             await context.abort_with_status(rpc_status.to_status(to_status(error)))
 
+        def late(what: str) -> DeadlineExceeded:
+            return DeadlineExceeded(f"the deadline of the {what} has passed")
+
         def unary(inner: Unary) -> Unary:
             async def call(request: Any, context: Any) -> Any:
+                limit = asyncio.timeout(context.time_remaining())
                 try:
-                    async with asyncio.timeout(context.time_remaining()):
+                    async with limit:
                         return await inner(request, context)
-                except TimeoutError:
-                    await fail(context, DeadlineExceeded("the deadline of the call has passed"))
+                except TimeoutError as error:
+                    await fail(context, late("call") if limit.expired() else error)
                 except aio.AbortError:
                     raise
                 except Exception as error:
@@ -158,12 +162,13 @@ class ErrorInterceptor(_Interceptor):
 
         def stream(inner: Stream) -> Stream:
             async def call(request: Any, context: Any) -> AsyncIterator[Any]:
+                limit = asyncio.timeout(context.time_remaining())
                 try:
-                    async with asyncio.timeout(context.time_remaining()):
+                    async with limit:
                         async for reply in inner(request, context):
                             yield reply
-                except TimeoutError:
-                    await fail(context, DeadlineExceeded("the deadline of the stream has passed"))
+                except TimeoutError as error:
+                    await fail(context, late("stream") if limit.expired() else error)
                 except aio.AbortError:
                     raise
                 except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from google.protobuf import empty_pb2, timestamp_pb2
 from grpc import aio
 
 from fairloop import names
+from fairloop.errors import InvalidInput
 from fairloop.serving.context import current
 from fairloop.serving.methods import Pools
 from fairloop.serving.operation_store import StoredRequest, unpack_any, unpack_status
@@ -71,37 +73,50 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         self._runner = runner
         self._pools = pools
 
+    def _checked(self, name: str) -> str:
+        """A name of this service's operations: another service's are taken over by its own replicas."""
+        service = names.check("operation", name, "name").removeprefix("operations/").partition("-")[0]
+        if service != self._runner.service:
+            raise InvalidInput(
+                "name", f"{name} is an operation of the {service}, not of the {self._runner.service}"
+            )
+        return name
+
     async def _reply(self, name: str, record: Record) -> operations_pb2.Operation:
         return to_operation(name, record, await self._runner.stored_request(name))
 
     async def GetOperation(  # noqa: N802
         self, request: operations_pb2.GetOperationRequest, context: aio.ServicerContext[Any, Any]
     ) -> operations_pb2.Operation:
-        name = names.check("operation", request.name, "name")
+        name = self._checked(request.name)
         return await self._reply(name, await self._runner.current(name))
 
     async def ListOperations(  # noqa: N802
         self, request: operations_pb2.ListOperationsRequest, context: aio.ServicerContext[Any, Any]
     ) -> operations_pb2.ListOperationsResponse:
+        if request.filter:
+            raise InvalidInput("filter", f"{request.filter!r}: operations cannot be filtered; leave it empty")
         everything = await self._pools.io(lambda: sorted(self._runner.operations.names(self._runner.service)))
         found, token = page(everything, request.page_size, request.page_token, str)
-        replies = []
-        for name in found:
-            record = await self._pools.io(self._runner.operations.current, name)
-            if record is not None:
-                replies.append(await self._reply(name, record))
-        return operations_pb2.ListOperationsResponse(operations=replies, next_page_token=token)
+        replies = await asyncio.gather(*(self._listed(name) for name in found))
+        return operations_pb2.ListOperationsResponse(
+            operations=[reply for reply in replies if reply is not None], next_page_token=token
+        )
+
+    async def _listed(self, name: str) -> operations_pb2.Operation | None:
+        record = await self._pools.io(self._runner.operations.current, name)
+        return None if record is None else await self._reply(name, record)
 
     async def CancelOperation(  # noqa: N802
         self, request: operations_pb2.CancelOperationRequest, context: aio.ServicerContext[Any, Any]
     ) -> empty_pb2.Empty:
-        await self._runner.cancel(names.check("operation", request.name, "name"))
+        await self._runner.cancel(self._checked(request.name))
         return empty_pb2.Empty()
 
     async def WaitOperation(  # noqa: N802
         self, request: operations_pb2.WaitOperationRequest, context: aio.ServicerContext[Any, Any]
     ) -> operations_pb2.Operation:
-        name = names.check("operation", request.name, "name")
+        name = self._checked(request.name)
         seconds = request.timeout.ToTimedelta().total_seconds() if request.HasField("timeout") else 60.0
         record = await self._runner.wait(name, min(max(seconds, 0.0), LONGEST_WAIT_SECONDS))
         return await self._reply(name, record)

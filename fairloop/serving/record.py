@@ -27,6 +27,9 @@ CANCELLED = "CANCELLED"
 FINAL = frozenset({SUCCEEDED, FAILED, CANCELLED})
 MAX_SILENT_ATTEMPTS = 3
 
+UNHASHED = ("request_id", "detached")
+"""Fields of a start request that do not change its effect."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -123,7 +126,7 @@ def canonical_request(request: Message) -> bytes:
     """Deterministic bytes of a request, without what does not change its effect."""
     copy = type(request)()
     copy.CopyFrom(request)
-    for name in ("request_id", "detached"):
+    for name in UNHASHED:
         if name in copy.DESCRIPTOR.fields_by_name:
             copy.ClearField(name)
     return copy.SerializeToString(deterministic=True)
@@ -131,9 +134,13 @@ def canonical_request(request: Message) -> bytes:
 
 def first_difference(ours: Message, theirs: Message) -> str:
     """Name of the first field in which two requests differ."""
+    # Set fields only: an optional field that is not set differs from one that is set to its default.
+    mine = {descriptor.name: value for descriptor, value in ours.ListFields()}
+    other = {descriptor.name: value for descriptor, value in theirs.ListFields()}
     for descriptor in ours.DESCRIPTOR.fields:
-        if descriptor.name in ("request_id", "detached"):
+        name = str(descriptor.name)
+        if name in UNHASHED:
             continue
-        if getattr(ours, descriptor.name) != getattr(theirs, descriptor.name):
-            return str(descriptor.name)
+        if (name in mine) != (name in other) or mine.get(name) != other.get(name):
+            return name
     return ""

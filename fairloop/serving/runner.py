@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 from fairloop.errors import (
     AlreadyExists,
@@ -25,6 +26,7 @@ from fairloop.errors import (
     Internal,
     InvalidInput,
     NotFound,
+    Unavailable,
     to_status,
 )
 from fairloop.serving.attempt import Attempt, Superseded, Suspended
@@ -46,7 +48,7 @@ from fairloop.serving.record import (
 )
 from fairloop.serving.settings import ServerSettings
 from fairloop.serving.shards import Replicas, fan_out
-from fairloop.serving.trainers import run_trainer
+from fairloop.serving.trainers import last_record, run_trainer
 
 logger = logging.getLogger(__name__)
 
@@ -81,8 +83,11 @@ class RunningOperation:
         self.attempt.progress(Progress(stage, done, total, unit, measures=measures))
 
     async def confirm(self) -> None:
-        """Call before a manifest is written: raises when this attempt no longer counts."""
-        await self.attempt.confirm()
+        """Call before a manifest is written: raises when this attempt no longer counts.
+
+        From then on it is too late to cancel.
+        """
+        await self.attempt.confirm_commit()
 
 
 class Runner:
@@ -107,11 +112,15 @@ class Runner:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._seen: dict[str, tuple[tuple[Any, ...], float]] = {}
         self._training = asyncio.Semaphore(1)
-        self._starting: dict[str, asyncio.Lock] = {}
+        # A lock lives as long as somebody holds or waits for it.
+        self._starting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._claiming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._stopping = False
 
     async def start(self, method_name: str, request: Any, caller: str) -> str:
         """Name of the operation that does this request; the same one for the same request id."""
+        if self._stopping:
+            raise Unavailable(f"the {self.service} is going down")
         method = self.methods[method_name]
         if not request.request_id:
             request.request_id = secrets.token_hex(16)
@@ -141,7 +150,6 @@ class Runner:
                 await self._pools.io(self.operations.put_request, name, stored)
             await self._pools.io(self.operations.renew_lease, name)
             await self._take(name, start=True)
-        self._starting.pop(name, None)
         return name
 
     async def current(self, name: str) -> Record:
@@ -158,27 +166,41 @@ class Runner:
     async def _take(self, name: str, *, start: bool) -> Record | None:
         """Looks at an operation and, where nobody works on it, does."""
         record = await self._pools.io(self.operations.current, name)
-        if record is None:
-            if not start:
-                stored = await self._pools.io(self.operations.request, name)
-                if stored is None:
-                    return None
-            return await self._claim(name, None, fell_silent=False)
-        if record.final or name in self._running or self._stopping:
+        if record is not None and not self._vacant(name, record, start=start):
             return record
+        # A Wait, a Get and the sweep may all see it vacant: one of them claims, the others look again.
+        async with self._claiming.setdefault(name, asyncio.Lock()):
+            record = await self._pools.io(self.operations.current, name)
+            if record is None:
+                if not start and await self._pools.io(self.operations.request, name) is None:
+                    return None
+                return await self._claim(name, None, fell_silent=False)
+            if not self._vacant(name, record, start=start):
+                return record
+            silent = record.state != SUSPENDED and not record.released
+            return await self._claim(name, record, fell_silent=silent)
+
+    def _vacant(self, name: str, record: Record, *, start: bool) -> bool:
+        """Whether nobody works on it although somebody should."""
+        if record.final:
+            self._seen.pop(name, None)
+            return False
+        if name in self._running or self._stopping:
+            return False
         if record.state == SUSPENDED:
-            return await self._claim(name, record, fell_silent=False) if start else record
+            return start
         if record.released:
-            return await self._claim(name, record, fell_silent=False)
+            return True
         now = time.monotonic()
         seen, since = self._seen.get(name, ((), now))
         if seen != record.fingerprint:
             self._seen[name] = (record.fingerprint, now)
-        elif now - since > self._settings.silent_seconds:
-            return await self._claim(name, record, fell_silent=True)
-        return record
+            return False
+        return now - since > self._settings.silent_seconds
 
     async def _claim(self, name: str, previous: Record | None, *, fell_silent: bool) -> Record:
+        if self._stopping:
+            raise Unavailable(f"the {self.service} is going down", operation=name)
         if previous is None:
             record = Record(
                 1, self.owner, PENDING, created=self.operations.now(), updated=self.operations.now()
@@ -186,10 +208,10 @@ class Runner:
         else:
             record = next_attempt(previous, self.owner, fell_silent=fell_silent)
         if record.state == FAILED:
-            last = record.progress
-            where = f"{last.stage} {last.done}/{last.total} {last.unit}"
+            done = record.progress
+            where = f"{done.stage} {done.done}/{done.total} {done.unit}".strip()
             error = Internal(
-                f"{name}: attempt {MAX_SILENT_ATTEMPTS} fell silent at {where.strip()}; "
+                f"{name}: attempt {MAX_SILENT_ATTEMPTS} fell silent at {where}; "
                 "look at the servers' logs, then start again with a new request id",
                 operation=name,
             )
@@ -197,22 +219,23 @@ class Runner:
             await self._pools.io(self.operations.put_record, name, record)
             await self._pools.io(self.operations.unmark_active, self.service, name)
             return record
+        stored = await self._pools.io(self.operations.request, name)
+        if stored is None or stored.method not in self.methods:
+            raise NotFound(f"{name} has no request of this service", operation=name)
         self._seen.pop(name, None)
         await self._pools.io(self.operations.mark_active, self.service, name)
         await self._pools.io(self.operations.put_record, name, record)
         log(logger, "attempt claimed", operation=name, attempt=record.attempt, owner=self.owner)
-        task = asyncio.create_task(self._own(name, record))
+        task = asyncio.create_task(self._own(name, record, stored))
         self._running[name] = task
         task.add_done_callback(
             lambda done: self._running.pop(name) if self._running.get(name) is done else None
         )
+        await asyncio.sleep(0)  # begins: cancelled before its first step it could not release
         return record
 
-    async def _own(self, name: str, record: Record) -> None:
+    async def _own(self, name: str, record: Record, stored: StoredRequest) -> None:
         """Does one attempt from its claim to its end, whatever that is."""
-        stored = await self._pools.io(self.operations.request, name)
-        if stored is None or stored.method not in self.methods:
-            raise NotFound(f"{name} has no request of this service", operation=name)
         method = self.methods[stored.method]
         attempt = Attempt(name, record, stored.detached, self.operations, self._pools, self._settings)
         try:
@@ -240,21 +263,26 @@ class Runner:
         )
         async with attempt.alive():
             result = await attempt.guard(method.run(operation))
-            await attempt.confirm()
+            await attempt.confirm_owner()
             await attempt.succeed(pack(result))
 
     async def _train(self, method: Method, attempt: Attempt) -> None:
         """Waits for its turn, leaves the attempt to the training process, takes up where that ends."""
-        async with attempt.alive():
+        async with attempt.alive(PENDING):
             await attempt.guard(self._training.acquire())
         try:
             await attempt.confirm()
-            attempt.record = await run_trainer(
-                method.trainer, attempt.name, attempt.record, self.operations, self._pools
-            )
+            try:
+                await run_trainer(method.trainer, attempt.name, attempt.record)
+            finally:
+                # Also when this server goes down: the trainer's last word must not be written over.
+                attempt.record = await attempt.patiently(
+                    lambda: last_record(attempt.name, attempt.record, self.operations, self._pools), "record"
+                )
         finally:
             self._training.release()
         if not attempt.record.final and attempt.record.state != SUSPENDED and not attempt.record.released:
+            await attempt.confirm_owner()  # one that is superseded ends without a word, too
             log(logger, "trainer died", operation=attempt.name, attempt=attempt.record.attempt)
             self._running.pop(attempt.name, None)
             await self._claim(attempt.name, attempt.record, fell_silent=True)
@@ -276,7 +304,7 @@ class Runner:
         if not record.final:
             await self._pools.io(self.operations.request_cancel, name)
             if record.state == SUSPENDED:
-                await self._claim(name, record, fell_silent=False)
+                await self._take(name, start=True)
 
     async def wait(self, name: str, seconds: float) -> Record:
         """The record when it is final, or after the time; renews the lease meanwhile."""
@@ -300,12 +328,22 @@ class Runner:
         while True:
             try:
                 for name in await self._pools.io(lambda: list(self.operations.active(self.service))):
-                    record = await self._take(name, start=False)
-                    if record is not None and record.final:
-                        await self._pools.io(self.operations.unmark_active, self.service, name)
+                    await self._sweep(name)
             except FairloopError as error:
                 log(logger, "sweep failed", reason=str(error))
+            except Exception:
+                # Without sweeps nothing is taken over any more; a defect must not end them.
+                logger.exception("internal error in the sweep")
             await asyncio.sleep(self._settings.sweep_seconds)
+
+    async def _sweep(self, name: str) -> None:
+        """Looks at one operation; one that cannot be read must not hide those after it."""
+        try:
+            record = await self._take(name, start=False)
+            if record is not None and record.final:
+                await self._pools.io(self.operations.unmark_active, self.service, name)
+        except FairloopError as error:
+            log(logger, "sweep failed", operation=name, reason=str(error))
 
     async def stop(self) -> None:
         """Releases what this server owns, for others to go on with."""

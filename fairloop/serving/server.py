@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from fairloop.errors import FairloopError
 from fairloop.serving import logs
+from fairloop.serving.handlers import LateHandlers
 from fairloop.serving.interceptors import AuthInterceptor, ContextInterceptor, ErrorInterceptor
 from fairloop.serving.methods import Method, Pools
 from fairloop.serving.operation_store import OperationStore
@@ -59,13 +60,16 @@ class Service:
     full_name: str
     load: Callable[[ServerSettings, ObjectStore], Any]
     methods: Callable[[Any, ServerSettings, ObjectStore, Pools], Sequence[Method]]
-    register: Callable[[Any, Server, aio.Server], None]
+    register: Callable[[Any, Server, Any], None]
 
 
 async def serve(
     service: Service, settings: ServerSettings, started: Callable[[int], Awaitable[None]] | None = None
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then drains, releases operations and returns."""
+    """Serves until SIGTERM or SIGINT, then drains, releases operations and returns.
+
+    The health check answers NOT_SERVING, and everything else UNAVAILABLE, while the models are loading.
+    """
     settings.check_bind()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, str(settings.threads))
@@ -85,24 +89,6 @@ async def serve(
     checks = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
     await checks.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    try:
-        port = server.add_insecure_port(f"{settings.host}:{settings.port}")
-    except RuntimeError as error:
-        raise FairloopError(f"port {settings.port} of {settings.host} is taken by another process") from error
-
-    store = ObjectStore.from_environment()
-    pools = Pools(settings.io_threads)
-    operations = OperationStore(store)
-    loaded = await pools.compute(service.load, settings, store)
-    replicas = Replicas(
-        settings.peers or f"127.0.0.1:{port}", tokens.get("internal", tokens.get("caller", ""))
-    )
-    methods = service.methods(loaded, settings, store, pools)
-    runner = Runner(service.name, methods, operations, pools, replicas, settings)
-    service.register(loaded, Server(settings, store, pools, runner), server)
-    operations_pb2_grpc.add_OperationsServicer_to_server(OperationsServicer(runner, pools), server)
-    computer = ShardComputer(runner.methods, operations, pools)
-    common_pb2_grpc.add_ShardServiceServicer_to_server(ShardServicer(computer), server)
     reflection.enable_server_reflection(
         (
             service.full_name,
@@ -112,11 +98,35 @@ async def serve(
         ),
         server,
     )
+    late = LateHandlers()
+    server.add_generic_rpc_handlers((late,))
+    try:
+        port = server.add_insecure_port(settings.address(settings.port))
+    except RuntimeError as error:
+        raise FairloopError(
+            f"port {settings.port} of {settings.host} is taken by another process, "
+            f"or {settings.host} is no address of this machine"
+        ) from error
     await server.start()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+
+    store = ObjectStore.from_environment()
+    pools = Pools(settings.io_threads)
+    operations = OperationStore(store)
+    loaded = await pools.compute(service.load, settings, store)
+    replicas = Replicas(
+        settings.peers or settings.own_address(port), tokens.get("internal", tokens.get("caller", ""))
+    )
+    methods = service.methods(loaded, settings, store, pools)
+    runner = Runner(service.name, methods, operations, pools, replicas, settings)
+    service.register(loaded, Server(settings, store, pools, runner), late)
+    operations_pb2_grpc.add_OperationsServicer_to_server(OperationsServicer(runner, pools), late)
+    computer = ShardComputer(runner.methods, operations, pools)
+    common_pb2_grpc.add_ShardServiceServicer_to_server(ShardServicer(computer), late)
+    late.ready = True
     sweep = asyncio.create_task(runner.sweep_forever())
     await checks.set("", health_pb2.HealthCheckResponse.SERVING)
     await checks.set(service.full_name, health_pb2.HealthCheckResponse.SERVING)

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fairloop.errors import InvalidInput
+from fairloop.store import read_secret
 
 
 class ServerSettings(BaseSettings):
@@ -68,6 +69,15 @@ class ServerSettings(BaseSettings):
             raise InvalidInput("FAIRLOOP_HOST", f"{self.host!r} cannot be resolved ({error})") from error
         return all(ipaddress.ip_address(str(address)).is_loopback for address in found)
 
+    def address(self, port: int) -> str:
+        """host:port that gRPC binds; IPv6 in brackets."""
+        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+
+    def own_address(self, port: int) -> str:
+        """host:port at which this server reaches itself."""
+        wildcard = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host)  # noqa: S104 - what it is compared with
+        return f"{wildcard}:{port}" if wildcard else self.address(port)
+
     @property
     def shows_labels(self) -> bool:
         """Whether perceived labels of single images are given to every caller."""
@@ -76,7 +86,8 @@ class ServerSettings(BaseSettings):
     def tokens(self) -> dict[str, str]:
         """Token by scope (`caller`, `internal`), read from the mounted files."""
         files = {"caller": self.token_file, "internal": self.internal_token_file}
-        return {scope: path.read_text().strip() for scope, path in files.items() if path is not None}
+        fields = {"caller": "FAIRLOOP_TOKEN_FILE", "internal": "FAIRLOOP_INTERNAL_TOKEN_FILE"}
+        return {scope: read_secret(path, fields[scope]) for scope, path in files.items() if path is not None}
 
     def check_bind(self) -> None:
         """Refuses to listen beyond loopback without a token."""

@@ -8,13 +8,14 @@ import json
 import logging
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from grpc import aio
 
-from fairloop.errors import DataLoss, FairloopError, Unavailable, from_rpc
+from fairloop import names
+from fairloop.errors import Cancelled, DataLoss, FairloopError, InvalidInput, Unavailable, from_rpc
 from fairloop.manifest import Part
 from fairloop.serving.logs import log
 from fairloop.serving.methods import Method, Pools, Shard, ShardContext, ShardOutput
@@ -25,7 +26,7 @@ from fairloop.v1 import common_pb2, common_pb2_grpc
 logger = logging.getLogger(__name__)
 
 IN_FLIGHT_PER_REPLICA = 2
-TRIES = 4
+ROUNDS = 4
 MESSAGE_BYTES = 32 * 2**20
 
 
@@ -78,6 +79,16 @@ class ShardComputer:
         return record
 
 
+def _mapping(field: str, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(field, f"is not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise InvalidInput(field, "is not a JSON object")
+    return value
+
+
 class ShardServicer(common_pb2_grpc.ShardServiceServicer):
     """gRPC in, plain calls out."""
 
@@ -87,9 +98,16 @@ class ShardServicer(common_pb2_grpc.ShardServiceServicer):
     async def RunShard(  # noqa: N802
         self, request: common_pb2.RunShardRequest, context: aio.ServicerContext[Any, Any]
     ) -> common_pb2.RunShardResponse:
-        shard = Shard(request.index, json.loads(request.spec), json.loads(request.hint or "{}"))
-        record = await self._computer.compute(request.operation, request.attempt, shard)
+        operation = names.check("operation", request.operation, "operation")
+        if request.index < 0:
+            raise InvalidInput("index", f"{request.index} is negative")
+        shard = Shard(request.index, _mapping("spec", request.spec), _mapping("hint", request.hint or "{}"))
+        record = await self._computer.compute(operation, request.attempt, shard)
         return common_pb2.RunShardResponse(record=json.dumps(record))
+
+
+def _host_port(host: str, port: str) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Replicas:
@@ -106,11 +124,18 @@ class Replicas:
 
     async def addresses(self) -> list[str]:
         if not self._peers.startswith("dns:"):
-            return [peer.strip() for peer in self._peers.split(",") if peer.strip()]
-        _, name, port = self._peers.split(":")
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(name, int(port), type=socket.SOCK_STREAM)
-        return sorted({f"{info[4][0]}:{port}" for info in found})
+            peers = [peer.strip() for peer in self._peers.split(",") if peer.strip()]
+        else:
+            _, name, port = self._peers.split(":")
+            loop = asyncio.get_running_loop()
+            try:
+                found = await loop.getaddrinfo(name, int(port), type=socket.SOCK_STREAM)
+            except OSError as error:
+                raise Unavailable(f"{self._peers} cannot be resolved ({error})") from error
+            peers = sorted({_host_port(str(info[4][0]), port) for info in found})
+        if not peers:
+            raise Unavailable(f"no replica is known: FAIRLOOP_PEERS is {self._peers!r}")
+        return peers
 
     def stub(self, address: str) -> common_pb2_grpc.ShardServiceStub:
         if address not in self._channels:
@@ -134,13 +159,44 @@ class Replicas:
         try:
             reply = await self.stub(address).RunShard(request, metadata=self._metadata, wait_for_ready=False)
         except aio.AioRpcError as error:
-            raise from_rpc(error) from error
+            found = from_rpc(error)
+            if isinstance(found, Cancelled):
+                # Nobody cancelled the operation: the replica went down with the shard in its hands.
+                found = Unavailable(f"{address} gave up shard {shard.index}: {found}")
+            raise found from error
         record: dict[str, Any] = json.loads(reply.record)
         return record
 
     async def close(self) -> None:
         for channel in self._channels.values():
             await channel.close(None)
+
+
+class Places:
+    """Free places on replicas, `IN_FLIGHT_PER_REPLICA` on each."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._free = dict.fromkeys(addresses, IN_FLIGHT_PER_REPLICA)
+        self._failures = dict.fromkeys(addresses, 0)
+        self._changed = asyncio.Condition()
+
+    async def take(self, avoid: Collection[str]) -> str:
+        """Waits for a place outside `avoid`; the replica that failed least lately, then the idlest."""
+        async with self._changed:
+            address = await self._changed.wait_for(lambda: self._best(avoid))
+            self._free[address] -= 1
+            return address
+
+    def _best(self, avoid: Collection[str]) -> str:
+        free = [address for address, count in self._free.items() if count and address not in avoid]
+        return min(free, key=lambda address: (self._failures[address], -self._free[address]), default="")
+
+    async def give_back(self, address: str, *, failed: bool = False) -> None:
+        """Frees the place; a success clears the replica's failures."""
+        async with self._changed:
+            self._free[address] += 1
+            self._failures[address] = self._failures[address] + 1 if failed else 0
+            self._changed.notify_all()
 
 
 async def fan_out(
@@ -150,31 +206,33 @@ async def fan_out(
 
     Shards are read lazily, so a caller that stops early leaves at most those in
     flight behind, and they are cancelled. A shard that fails for want of its
-    replica goes to another; one that fails for its content ends the operation,
-    named.
+    replica goes to another, and round again after a pause; one that fails for
+    its content ends the operation, named.
     """
     addresses = await replicas.addresses()
-    slots: asyncio.Queue[str] = asyncio.Queue()
-    for _ in range(IN_FLIGHT_PER_REPLICA):
-        for address in addresses:
-            slots.put_nowait(address)
+    places = Places(addresses)
 
     async def one(shard: Shard) -> ShardOutput:
-        for tried in range(TRIES):
-            address = await slots.get()
+        rounds, failed = 0, set[str]()
+        while True:
+            address = await places.take(failed)
             try:
-                return output_of(await replicas.run(address, operation, attempt, shard))
+                output = output_of(await replicas.run(address, operation, attempt, shard))
+                await places.give_back(address)
+                return output
             except Unavailable as error:
-                if tried == TRIES - 1:
-                    raise
+                await places.give_back(address, failed=True)
                 log(logger, "shard goes elsewhere", operation=operation, shard=shard.index, reason=str(error))
-                await asyncio.sleep(0.2 * 2**tried)
+                failed.add(address)
+                if len(failed) == len(addresses):
+                    rounds += 1
+                    if rounds == ROUNDS:
+                        raise
+                    failed.clear()
+                    await asyncio.sleep(0.2 * 2**rounds)
             except FairloopError as error:
                 error.metadata["shard"] = str(shard.index)
                 raise
-            finally:
-                slots.put_nowait(address)
-        raise Unavailable(f"shard {shard.index} of {operation} found no replica", shard=str(shard.index))
 
     pending: deque[asyncio.Task[ShardOutput]] = deque()
     iterator = iter(shards)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -12,10 +13,8 @@ from fairloop.serving.operation_store import OperationStore
 from fairloop.serving.record import Record
 
 
-async def run_trainer(
-    module: str, name: str, record: Record, operations: OperationStore, pools: Pools
-) -> Record:
-    """Runs `python -m {module} --operation {name}` on this attempt; returns the attempt's last record.
+async def run_trainer(module: str, name: str, record: Record) -> None:
+    """Runs `python -m {module} --operation {name}` on this attempt until it ends.
 
     When the server stops, the process is asked to checkpoint and release.
     """
@@ -36,8 +35,15 @@ async def run_trainer(
     try:
         await process.wait()
     except asyncio.CancelledError:
-        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself just now
+            process.send_signal(signal.SIGTERM)
         await process.wait()
         raise
-    written = [r for r in await pools.io(operations.records, name) if r.owner == record.owner]
-    return max(written, key=lambda r: r.attempt, default=record)
+
+
+async def last_record(name: str, record: Record, operations: OperationStore, pools: Pools) -> Record:
+    """What the attempt of this record wrote last."""
+    for written in await pools.io(operations.records, name):
+        if (written.attempt, written.owner) == (record.attempt, record.owner):
+            return written
+    return record

@@ -76,8 +76,11 @@ class TrainingJob:
         return self._operations.latest_checkpoint(self.name)
 
     def confirm(self) -> None:
-        """Call before a manifest is written: raises when this attempt no longer counts."""
-        self._loop.run(self._attempt.confirm())
+        """Call before a manifest is written: raises when this attempt no longer counts.
+
+        From then on it is too late to cancel.
+        """
+        self._loop.run(self._attempt.confirm_commit())
 
 
 class _Loop:
@@ -137,7 +140,7 @@ def _work(
     try:
         with loop.alive(attempt):
             result = recipe(job)
-            job.confirm()
+            loop.run(attempt.confirm_owner())
         loop.run(attempt.succeed(pack(result)))
         operations.drop_checkpoints(job.name)
     except Superseded:

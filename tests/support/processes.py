@@ -89,9 +89,9 @@ class Process:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def start_store(folder: Path) -> tuple[Process, dict[str, str]]:
-    """nanio on a free port; the FAIRLOOP_S3_* variables that lead to it."""
-    port = free_port()
+def start_store(folder: Path, port: int = 0) -> tuple[Process, dict[str, str]]:
+    """nanio on a free port or this one; the FAIRLOOP_S3_* variables that lead to it."""
+    port = port or free_port()
     environment = {
         "FAIRLOOP_S3_ENDPOINT": f"http://127.0.0.1:{port}",
         "FAIRLOOP_S3_ACCESS_KEY": "fairloop-test",
