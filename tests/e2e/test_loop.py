@@ -101,7 +101,7 @@ def test_a_round_survives_the_death_of_its_flow_and_its_page_says_what_its_table
     first = demo(stack)
     wait_for_balanced_set(stack, first)
     stack.kill("flows", whole=True)
-    first.terminate()
+    first.kill()
     first.communicate(timeout=60)
     stack.up()
     output = finished(demo(stack))

@@ -47,7 +47,7 @@ def test_a_killed_flow_comes_to_the_same_resources_as_an_undisturbed_one(tmp_pat
         first = demo(stack)
         wait_for_balanced_set(stack, first)
         stack.kill("flows", whole=True)
-        first.terminate()
+        first.kill()
         first.communicate(timeout=60)
         stack.up()
         disturbed = stack.store().get_json(f"{report_of(finished(demo(stack)), stack)}/report.json")
