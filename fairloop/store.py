@@ -15,18 +15,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
+from minio.datatypes import Object
 from minio.error import InvalidResponseError, S3Error, ServerError
 
 from fairloop.errors import DataLoss, Exhausted, InvalidInput, NotFound, PermissionDenied, Unavailable
 
 MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchObject", "ResourceNotFound"}
 DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed"}
+PAGE = 1_000
+"""What servers list at once at most."""
 READ_PAUSES = (0.01, 0.05, 0.25)
 FULL = {"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded"}
 
@@ -217,7 +221,7 @@ class ObjectStore:
         uploads as hidden files beside the objects and list them.
         """
         with self._errors(prefix):
-            for item in self._client.list_objects(self.bucket, prefix=prefix, recursive=recursive):
+            for item in self._items(prefix) if recursive else self._level(prefix):
                 key = str(item.object_name)
                 if _is_key(key.rstrip("/")):
                     yield key
@@ -225,10 +229,33 @@ class ObjectStore:
     def listing(self, prefix: str) -> Iterator[tuple[str, float]]:
         """Keys that start with the prefix with the server's time of their last write (seconds, Unix)."""
         with self._errors(prefix):
-            for item in self._client.list_objects(self.bucket, prefix=prefix, recursive=True):
+            for item in self._items(prefix):
                 written = item.last_modified.timestamp() if item.last_modified else 0.0
                 if _is_key(str(item.object_name)):
                     yield str(item.object_name), written
+
+    def _level(self, prefix: str) -> Iterator[Object]:
+        found: Iterator[Object] = self._client.list_objects(self.bucket, prefix=prefix)
+        return found
+
+    def _items(self, prefix: str) -> Iterator[Object]:
+        """All objects under the prefix; level by level where they do not fit into one page.
+
+        A server whose pages follow its folders and not the order of keys leaves out `a-b/x` once
+        `a/…` has filled a page, since that key is smaller than where the page ended.
+        """
+        page = list(islice(self._client.list_objects(self.bucket, prefix=prefix, recursive=True), PAGE))
+        if len(page) < PAGE:
+            yield from page
+            return
+        folders: set[str] = set()
+        for item in self._level(prefix):
+            name = str(item.object_name)
+            if not name.endswith("/"):
+                yield item
+            elif name not in folders:
+                folders.add(name)
+                yield from self._items(name)
 
     def delete(self, key: str) -> None:
         """Removes an object; one that is not there is fine."""

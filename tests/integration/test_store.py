@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,24 @@ def test_keys_are_listed_by_prefix_and_by_level(store: ObjectStore) -> None:
     assert sorted(store.list("a")) == ["a/1", "a/b/2", "a/b/c/3", "ab/4"]
     assert sorted(store.list("a/", recursive=False)) == ["a/1", "a/b/"]
     assert list(store.list("c/")) == []
+
+
+def test_a_listing_of_more_than_a_page_leaves_nothing_out(store: ObjectStore) -> None:
+    """`a-b/` sorts before `a/`, and a server that pages by folder would skip it."""
+    keys = [f"models/a/{number:04d}" for number in range(1_010)]
+    keys += [f"models/a-b/{number}/manifest.json" for number in range(5)]
+    keys += ["models/a.json", "models/b/0/c/weights"]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda key: store.put(key, b""), keys))
+    assert sorted(store.list("models/")) == sorted(keys)
+    assert sorted(key for key, _ in store.listing("")) == sorted(keys)
+    assert sorted(store.list("models/a/", recursive=False)) == keys[:1_010]
+    assert sorted(store.list("models/", recursive=False)) == [
+        "models/a-b/",
+        "models/a.json",
+        "models/a/",
+        "models/b/",
+    ]
 
 
 def test_a_listing_tells_when_each_key_was_last_written(store: ObjectStore) -> None:
