@@ -35,7 +35,6 @@ from packaging.utils import (
 )
 from packaging.version import InvalidVersion, Version
 
-DEFAULT_INDEX = "https://pypi.org/simple"
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 
 
@@ -99,6 +98,15 @@ def pip_options() -> dict[str, list[str]]:
     return merged
 
 
+def pips_default() -> list[str]:
+    """The index that pip uses where none is configured, as the installed pip knows it; none without pip."""
+    try:
+        from pip._internal.models.index import PyPI
+    except ImportError:
+        return []
+    return [str(PyPI.simple_url)]
+
+
 @functools.cache
 def _pip_files() -> dict[str, list[str]]:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
@@ -118,7 +126,7 @@ def _places() -> Iterator[tuple[str, bool]]:
     for place in options.get("find-links", []):
         yield (place if "://" in place else Path(place).expanduser().resolve().as_uri()), False
     if options.get("no-index", ["false"])[0].lower() not in ("1", "true", "yes", "on"):
-        for index in options.get("index-url", [DEFAULT_INDEX]) + options.get("extra-index-url", []):
+        for index in options.get("index-url", pips_default()) + options.get("extra-index-url", []):
             yield index, True
 
 
