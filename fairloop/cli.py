@@ -219,6 +219,5 @@ def report(name: str, folder: str | None) -> None:
     found = manifest.load(store, names.check("report", name, "NAME"), "fairloop.report/1")
     target = Path(folder or name.replace("/", "-"))
     target.mkdir(parents=True, exist_ok=True)
-    for part in found.parts:
-        (target / part.key.rsplit("/", 1)[1]).write_bytes(manifest.read_part(store, part))
+    manifest.download(store, found, target)
     click.echo(f"{len(found.parts)} files in {target}; open {target / 'index.html'}")

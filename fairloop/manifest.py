@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from fairloop.errors import DataLoss, NotFound, PreconditionFailed
@@ -100,6 +101,16 @@ def read_part(store: ObjectStore, part: Part) -> bytes:
             object=part.key,
         )
     return data
+
+
+def download(store: ObjectStore, manifest: Manifest, folder: Path) -> list[Path]:
+    """Writes a resource's files into a folder, their sha256 checked; paths in the manifest's order."""
+    paths = []
+    for part in manifest.parts:
+        path = folder / part.key.rsplit("/", 1)[1]
+        path.write_bytes(read_part(store, part))
+        paths.append(path)
+    return paths
 
 
 def commit(store: ObjectStore, manifest: Manifest, clock: Clock = utc_now) -> Manifest:

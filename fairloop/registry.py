@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from fairloop import manifest, models, names
@@ -103,13 +102,3 @@ def list_models(store: ObjectStore, service: str) -> Iterator[Manifest]:
         found = manifest.load(store, key.removesuffix("/manifest.json"), SCHEMA)
         if found.details["service"] == service:
             yield found
-
-
-def download(store: ObjectStore, model: Manifest, folder: Path) -> list[Path]:
-    """Writes a model's files into a folder, their sha256 checked; paths in the manifest's order."""
-    paths = []
-    for part in model.parts:
-        path = folder / part.key.rsplit("/", 1)[1]
-        path.write_bytes(manifest.read_part(store, part))
-        paths.append(path)
-    return paths

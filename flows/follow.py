@@ -86,7 +86,5 @@ def save_report(store: ObjectStore, report: str, folder: Path) -> Path:
     """Copies a report's files out of the store; the path of its page."""
     folder.mkdir(parents=True, exist_ok=True)
     found = manifest.load(store, report, REPORT_SCHEMA)
-    for part in found.parts:
-        path = folder / part.key.removeprefix(f"{report}/").replace("/", "-")
-        path.write_bytes(manifest.read_part(store, part))
+    manifest.download(store, found, folder)
     return folder / "index.html"

@@ -13,7 +13,7 @@ from torch import nn
 
 from fairloop import registry
 from fairloop.errors import InvalidInput
-from fairloop.manifest import Manifest
+from fairloop.manifest import Manifest, download
 from fairloop.store import ObjectStore
 from services.generator import dcgan, sampler
 from services.generator.latents import subject_latents
@@ -74,7 +74,7 @@ def load_face_model(store: ObjectStore, name: str) -> FaceModel:
     """The model of this name, its files' sha256 checked."""
     manifest = registry.open_model(store, name, "generator")
     with tempfile.TemporaryDirectory(prefix="fairloop-model-") as folder:
-        path = registry.download(store, manifest, Path(folder))[0]
+        path = download(store, manifest, Path(folder))[0]
         if manifest.details["kind"] == "dcgan":
             return FaceModel(manifest, dcgan.load(path), None)
         if manifest.details["kind"] == "latent_sampler":

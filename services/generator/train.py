@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fairloop import registry, taxonomy
 from fairloop.dataset import Dataset
 from fairloop.errors import InvalidInput, PreconditionFailed
-from fairloop.manifest import Manifest, inherited_terms
+from fairloop.manifest import Manifest, download, inherited_terms
 from fairloop.serving.training import TrainingJob, main
 from fairloop.table_store import ANNOTATIONS, read_table
 from fairloop.tables import SCENE, guess_column
@@ -41,7 +41,7 @@ def fine_tune(job: TrainingJob) -> generator_pb2.FineTuneGeneratorResult:
         network = base.name
     else:
         with tempfile.TemporaryDirectory(prefix="fairloop-model-") as folder:
-            before = sampler.load(registry.download(job.store, base, Path(folder))[0])
+            before = sampler.load(download(job.store, base, Path(folder))[0])
         fitted = reweigh(recipe, before, dataset, table)
         network = base.details["base"]
     job.confirm()

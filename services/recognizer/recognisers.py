@@ -16,7 +16,7 @@ from PIL import Image
 
 from fairloop import registry
 from fairloop.errors import InvalidInput
-from fairloop.manifest import Manifest
+from fairloop.manifest import Manifest, download
 from fairloop.store import ObjectStore
 from services.recognizer import fit, residual
 from services.recognizer.dlib_embedder import DIMENSION, DlibPool
@@ -102,9 +102,9 @@ def load_recogniser(store: ObjectStore, name: str, workers: int) -> Recogniser:
     if kind == "dlib":
         # dlib reads its files when its processes start, so they outlive this call.
         folder = Path(tempfile.mkdtemp(prefix="fairloop-dlib-"))
-        recogniser, landmarks = registry.download(store, manifest, folder)
+        recogniser, landmarks = download(store, manifest, folder)
         return DlibRecogniser(recogniser, landmarks, workers)
     if kind == "residual":
         with tempfile.TemporaryDirectory(prefix="fairloop-model-") as scratch:
-            return ResidualRecogniser(residual.load(registry.download(store, manifest, Path(scratch))[0]))
+            return ResidualRecogniser(residual.load(download(store, manifest, Path(scratch))[0]))
     raise InvalidInput("model", f"{name} is a {kind}; this version loads dlib and residual")
