@@ -8,6 +8,7 @@ from typing import Any
 from fairloop import taxonomy
 from fairloop.dataset import open_dataset
 from fairloop.errors import InvalidInput
+from fairloop.reporting.parquet import audit_tables
 from fairloop.seeds import check_seed
 from fairloop.stats import audit_distribution, compare_audits
 from fairloop.stats.audit_report import AuditReport
@@ -15,7 +16,6 @@ from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS, read_table
 from fairloop.v1 import metrics_pb2
 from services.metrics.labels import cells_of, check_sources, image_labels, resolved, source_text
-from services.metrics.parquet import audit_tables
 from services.metrics.reports import put_report
 
 ROLES = ("judging", "steering")

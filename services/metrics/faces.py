@@ -8,10 +8,10 @@ import io
 from PIL import Image
 
 from fairloop.dataset import open_dataset
+from fairloop.reporting.document import Face, FaceRow
 from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS, read_table
 from fairloop.v1 import metrics_pb2
-from services.metrics.document import Face, FaceRow
 from services.metrics.labels import cells_of, image_labels, resolved
 
 PER_CELL = 8

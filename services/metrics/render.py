@@ -9,12 +9,8 @@ from typing import Any
 from fairloop import names
 from fairloop.errors import InvalidInput
 from fairloop.manifest import inherited_terms, rfc3339, utc_now
-from fairloop.stats import ScoreDensity
-from fairloop.store import ObjectStore
-from fairloop.table_store import ANNOTATIONS
-from fairloop.v1 import metrics_pb2
-from services.metrics import page, plots, sections
-from services.metrics.document import (
+from fairloop.reporting import page, plots, sections
+from fairloop.reporting.document import (
     BudgetLine,
     Decision,
     Document,
@@ -23,6 +19,10 @@ from services.metrics.document import (
     Highlight,
     Provenance,
 )
+from fairloop.stats import ScoreDensity
+from fairloop.store import ObjectStore
+from fairloop.table_store import ANNOTATIONS
+from fairloop.v1 import metrics_pb2
 from services.metrics.faces import face_rows
 from services.metrics.labels import check_sources
 from services.metrics.reports import SCHEMA, put_report, read_report

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fairloop import names, taxonomy
 from fairloop.errors import InvalidInput, PreconditionFailed
 from fairloop.manifest import Manifest
+from fairloop.reporting.parquet import comparison_tables, verification_tables
 from fairloop.seeds import check_seed
 from fairloop.stats import compare_recognizers, evaluate_verification, score_densities
 from fairloop.stats.compare import MEASURE, VERDICT_MEASURES
@@ -30,7 +31,6 @@ from services.metrics.labels import (
     resolved,
     source_text,
 )
-from services.metrics.parquet import comparison_tables, verification_tables
 from services.metrics.reports import put_report
 
 DEFAULT_FMR = 0.001

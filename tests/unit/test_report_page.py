@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from fairloop.stats import audit_distribution, compare_audits, compare_recognizers, score_densities
-from services.metrics import plots, sections
-from services.metrics.document import (
+from fairloop.reporting import plots, sections
+from fairloop.reporting.document import (
     BudgetLine,
     Decision,
     Document,
@@ -19,7 +18,8 @@ from services.metrics.document import (
     Highlight,
     Provenance,
 )
-from services.metrics.page import FORMATS, look_up, render
+from fairloop.reporting.page import FORMATS, look_up, render
+from fairloop.stats import audit_distribution, compare_audits, compare_recognizers, score_densities
 
 CELLS = [
     "gender=female,skin_tone_band=dark",

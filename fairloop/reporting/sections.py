@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fairloop.stats.flags import explain
-from services.metrics.document import (
+from fairloop.reporting.document import (
     ArmRates,
     CellShare,
     ControlValue,
@@ -25,6 +24,7 @@ from services.metrics.document import (
     Verdict,
     Verification,
 )
+from fairloop.stats.flags import explain
 
 Body = Mapping[str, Any]
 

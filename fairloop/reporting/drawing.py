@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 
-from services.metrics.document import Estimate, Figure
+from fairloop.reporting.document import Estimate, Figure
 
 BEFORE, AFTER, BAND, INK, FAINT = "#D55E00", "#0072B2", "#BBBBBB", "#222222", "#777777"
 ARM_STYLES = (("o", BEFORE, "white"), ("s", AFTER, AFTER))

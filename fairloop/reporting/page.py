@@ -11,9 +11,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from fairloop.reporting.document import Document
+from fairloop.reporting.drawing import readable
 from fairloop.stats.report import significant
-from services.metrics.document import Document
-from services.metrics.drawing import readable
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -14,8 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from fairloop.stats import ScoreDensity
-from services.metrics.document import (
+from fairloop.reporting.document import (
     ArmRates,
     DifferenceValue,
     Document,
@@ -24,7 +23,7 @@ from services.metrics.document import (
     Shares,
     Verification,
 )
-from services.metrics.drawing import (
+from fairloop.reporting.drawing import (
     AFTER,
     ARM_STYLES,
     BAND,
@@ -39,6 +38,7 @@ from services.metrics.drawing import (
     readable,
     rendered,
 )
+from fairloop.stats import ScoreDensity
 
 
 def shares_figure(shares: Shares) -> Plot:
