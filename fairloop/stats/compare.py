@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fairloop.errors import InvalidInput
 from fairloop.stats.comparison import Arm, ArmValue, ComparisonReport, Control, Difference
+from fairloop.stats.evaluation import opposite_directions
 from fairloop.stats.intervals import Interval, shifted_percentiles, t_quantile
 from fairloop.stats.measure import Floats
 from fairloop.stats.null import p_value
@@ -19,7 +20,7 @@ from fairloop.stats.summaries import BY_NAME
 from fairloop.stats.summarising import KINDS, fair_end
 from fairloop.stats.tails import Impostors
 from fairloop.stats.verdict import TOLERANCE, Evidence, decide
-from fairloop.stats.verification import evaluate_verification, opposite_directions
+from fairloop.stats.verification import evaluate_verification
 
 FEW_SEEDS = 5
 """Below this many runs in an arm, resampling them says too little and the t interval decides."""
@@ -99,8 +100,9 @@ def _arm(
             worse = BY_NAME[key].larger_is_worse
             # Runs share their images, so their chance gaps go together: sorted, they keep their width.
             null = np.mean([np.sort(run.draws.null[key]) for run in runs], axis=0)
-            null_mean, null_p95 = float(null.mean()), float(np.quantile(null, 0.95 if worse else 0.05))
-            p = p_value(value.mean, null, larger_is_worse=worse)
+            if null.size:
+                null_mean, null_p95 = float(null.mean()), float(np.quantile(null, 0.95 if worse else 0.05))
+                p = p_value(value.mean, null, larger_is_worse=worse)
             low, high = fair_end((low, high), BY_NAME[key], p)
         described[key] = ArmValue(
             name=key,
@@ -337,8 +339,10 @@ def compare_reports(
     control = _control(names, first[measure], second[measure])
     headline = differences[measure]
     arm_before, arm_after = arms[0].values[measure], arms[1].values[measure]
-    assert arm_before.p_value is not None
-    assert arm_before.null_p95 is not None
+    if arm_before.p_value is None or arm_before.null_p95 is None:
+        raise InvalidInput(
+            "measure", f"{measure} has no null in arm {names[0]}: evaluate with null='resampled'"
+        )
     # With no error at all the null has no width; then the interval says what could hide.
     floor = arm_before.null_p95 if arm_before.null_p95 > 0 else arm_before.interval[1]
     decision = decide(

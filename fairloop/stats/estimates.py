@@ -65,12 +65,19 @@ class FmrDeviations(NamedTuple):
     variance: float
 
 
-def fmr_deviations(counts: ImpostorCounts, weights: Float32s, subjects: int) -> FmrDeviations | None:
-    """None when there is no error, or no comparison without one: nothing varies."""
+def fmr_deviations(
+    counts: ImpostorCounts, weights: Float32s, subjects: int, *, raw: bool = False
+) -> FmrDeviations | None:
+    """None when there is no error, or no comparison without one: nothing varies.
+
+    `raw` leaves the replicates as they are.
+    """
     if not 0 < counts.false_matches < counts.comparisons:
         return None
     variance = counts.dyadic_variance()
     log = log_deviations(*counts.replicates(weights), counts.fmr)
+    if raw:
+        return FmrDeviations(log, variance)
     df = min(subjects - 1.0, counts.degrees_of_freedom())
     factor = shrinkage(log, variance / counts.fmr**2) * t_widening(df)
     return FmrDeviations(log * factor, variance)
@@ -102,7 +109,13 @@ def reweighted_fnmr(scores: Float32s, subject: Ints, weights: Float32s, threshol
 
 
 def _fnmr_rate(
-    scores: GroupScores, errors: int, thresholds: Floats, weights: Float32s, rng: np.random.Generator
+    scores: GroupScores,
+    errors: int,
+    thresholds: Floats,
+    weights: Float32s,
+    rng: np.random.Generator,
+    *,
+    raw: bool,
 ) -> Rate:
     trials, subjects = scores.genuine.size, scores.members.size
     value = errors / trials
@@ -110,24 +123,24 @@ def _fnmr_rate(
     exact = _exact(errors, trials, thresholds.size, rng) if errors in (0, trials) else None
     if exact is not None and not moving:
         return exact
-    raw = reweighted_fnmr(scores.genuine, scores.genuine_subject, weights, thresholds)
-    raw = np.where(np.isnan(raw), value, raw)
+    drawn = reweighted_fnmr(scores.genuine, scores.genuine_subject, weights, thresholds)
+    drawn = np.where(np.isnan(drawn), value, drawn)
     if subjects < 2:
-        return Rate(value, trials, None, np.nan, raw)
+        return Rate(value, trials, None, np.nan, drawn)
     # A bootstrap of S subjects has (S − 1)/S of the variance of the estimate.
-    factor = t_widening(subjects - 1) * float(np.sqrt(subjects / (subjects - 1)))
-    replicates = np.clip(value + factor * (raw - value), 0.0, 1.0)
+    factor = 1.0 if raw else t_widening(subjects - 1) * float(np.sqrt(subjects / (subjects - 1)))
+    replicates = np.clip(value + factor * (drawn - value), 0.0, 1.0)
     if exact is not None:
         # Moving thresholds find errors the fixed one does not; what the exact replicates add stays.
         replicates = (np.maximum if errors == 0 else np.minimum)(replicates, exact.replicates)
     interval = _percentiles(replicates)
     if exact is not None:
         interval = (0.0, interval[1]) if errors == 0 else (interval[0], 1.0)
-    return Rate(value, trials, interval, float(raw.var()) * subjects / (subjects - 1), replicates)
+    return Rate(value, trials, interval, float(drawn.var()) * subjects / (subjects - 1), replicates)
 
 
 def _own_thresholds(
-    scores: GroupScores, threshold: float, target: float, weights: Float32s, replicates: int
+    scores: GroupScores, threshold: float, target: float, weights: Float32s, replicates: int, *, raw: bool
 ) -> Floats:
     """The group's own threshold re-chosen in every replicate.
 
@@ -135,7 +148,7 @@ def _own_thresholds(
     order, so its threshold is where the curve is at target · exp(−deviation).
     """
     counts = scores.counts(threshold)
-    moved = fmr_deviations(counts, weights[scores.participants()], scores.members.size)
+    moved = fmr_deviations(counts, weights[scores.participants()], scores.members.size, raw=raw)
     if moved is None:
         return np.full(replicates, threshold)
     return threshold_curve(scores.tail.score, scores.impostor, target * np.exp(-moved.log))
@@ -154,11 +167,15 @@ def estimate_group(
     target: float,
     weights: Float32s,
     rng: np.random.Generator,
+    *,
+    raw: bool = False,
+    own: bool = True,
 ) -> GroupEstimate:
-    """Rates of a group at the common `threshold` and at its own at FMR `target`.
+    """Rates of a group at the common `threshold` and, unless not `own`, at its own at FMR `target`.
 
     `thresholds` is the common threshold in every replicate (constant when it
-    is held fixed), `weights` (all subjects, replicates).
+    is held fixed), `weights` (all subjects, replicates); `raw` leaves the
+    replicates unshrunk and unwidened.
     """
     replicates, subjects = thresholds.size, scores.members.size
     flags: list[str] = []
@@ -171,38 +188,45 @@ def estimate_group(
     if scores.impostor == 0:
         flags.append("no_impostor_pairs")
     else:
-        fmr = _fmr_rate(scores, threshold, thresholds, weights, rng)
+        fmr = _fmr_rate(scores, threshold, thresholds, weights, rng, raw=raw)
         if scores.impostor * target < RULE_OF_30:
             flags.append("rule_of_30")
         if target == 0 or scores.impostor < 3 / target:
             flags.append("rule_of_3")
         if false_matches in (0, scores.impostor):
             flags.append("zero_false_matches" if false_matches == 0 else "all_false_matches")
-    own = own_threshold(scores, target)
-    if own is None:
+    of_own = own_threshold(scores, target) if own else None
+    if own and of_own is None:
         flags.append("own_threshold_undefined")
     if scores.genuine.size == 0:
         flags.append("no_genuine_pairs")
     else:
-        fnmr = _fnmr_rate(scores, false_non_matches, thresholds, weights, rng)
+        fnmr = _fnmr_rate(scores, false_non_matches, thresholds, weights, rng, raw=raw)
         if false_non_matches < RULE_OF_30:
             flags.append("rule_of_30_fnmr")
         if false_non_matches in (0, scores.genuine.size):
             flags.append("zero_false_non_matches" if false_non_matches == 0 else "all_false_non_matches")
-        if own is not None:
-            moved = _own_thresholds(scores, own, target, weights, replicates)
-            fnmr_own = _fnmr_rate(scores, scores.false_non_matches(own), moved, weights, rng)
+        if of_own is not None:
+            moved = _own_thresholds(scores, of_own, target, weights, replicates, raw=raw)
+            errors = scores.false_non_matches(of_own)
+            fnmr_own = _fnmr_rate(scores, errors, moved, weights, rng, raw=raw)
     if scores.failed:
         flags.append("failures_counted")
-    return GroupEstimate(scores, false_matches, false_non_matches, own, fmr, fnmr, fnmr_own, tuple(flags))
+    return GroupEstimate(scores, false_matches, false_non_matches, of_own, fmr, fnmr, fnmr_own, tuple(flags))
 
 
 def _fmr_rate(
-    scores: GroupScores, threshold: float, thresholds: Floats, weights: Float32s, rng: np.random.Generator
+    scores: GroupScores,
+    threshold: float,
+    thresholds: Floats,
+    weights: Float32s,
+    rng: np.random.Generator,
+    *,
+    raw: bool,
 ) -> Rate:
     counts = scores.counts(threshold)
     errors, trials = counts.false_matches, counts.comparisons
-    moved = fmr_deviations(counts, weights[scores.participants()], scores.members.size)
+    moved = fmr_deviations(counts, weights[scores.participants()], scores.members.size, raw=raw)
     if moved is None:
         return _exact(errors, trials, thresholds.size, rng)
     level = np.searchsorted(-scores.tail.score, -thresholds, side="right") / trials

@@ -33,6 +33,8 @@ FLAGS: Mapping[str, str] = {
     "degenerate": "all rates are zero",
     "zero_policy": "a zero rate was replaced by its one-sided 95 % upper bound",
     "not_above_null": "not above what equal groups would show: the interval ends at the fair value",
+    "permutation_refused": "no null by permutation: labels moved between people who look alike bring easy "
+    "cross-group pairs in, and the floor comes out too high",
     "empty_cell": "no image in this cell",
     "outside_simplex": "no shares explain the labels exactly; the nearest ones that do are given",
     "confusion_taken_as_exact": "the confusion came without counts: its own error is not included",

@@ -52,6 +52,9 @@ class GroupRecord:
     """Where 95 % of this group's FMR would lie if all groups had the pooled rate."""
     fnmr_null_interval: Interval | None
     fnmr_at_own_threshold_null_interval: Interval | None
+    fmr_interval_rechosen: Interval | None = None
+    """With the common threshold re-chosen in every replicate; None unless asked for beside the fixed one."""
+    fnmr_interval_rechosen: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Summary:
     flags: tuple[str, ...]
     value_under_zero_policy: float | None = None
     conventions: Mapping[str, str] = field(default_factory=dict)
+    interval_rechosen: Interval | None = None
+    """With the common threshold re-chosen in every replicate, where that was asked for beside."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from fairloop.stats.summaries import Definition, GroupRates, bounds
 from fairloop.stats.tails import PooledScores
 
 KINDS = ("fmr", "fnmr", "fnmr_at_own_threshold")
+
+REFUSED = "permutation_refused"
+"""Flag of summaries whose null by permutation would be the wrong one."""
 
 
 def rates_of(estimate: GroupEstimate) -> tuple[Rate | None, Rate | None, Rate | None]:
@@ -90,14 +94,14 @@ def null_draws(
     return draw_rates(np.array(pooled)[kind], trials, excess, correlation, replicates, rng)
 
 
-def fair_end(interval: Interval, definition: Definition, p: float) -> Interval:
+def fair_end(interval: Interval, definition: Definition, p: float | None) -> Interval:
     """The interval ended at the fair value: when the gap is not above the null, and never beyond it.
 
     A summary is never fairer than fair, so its replicates cannot reach the
     fair value from both sides and would not cover at equality.
     """
     low, high = interval
-    unseen = p >= SIGNIFICANT
+    unseen = p is not None and p >= SIGNIFICANT
     if definition.larger_is_worse:
         return definition.fair if unseen else max(low, definition.fair), high
     return low, definition.fair if unseen else min(high, definition.fair)
@@ -107,10 +111,13 @@ def summarise(
     definition: Definition,
     observed: GroupRates,
     drawn: GroupRates,
-    null: GroupRates,
+    null: GroupRates | None,
     missing: Sequence[str],
 ) -> tuple[Summary, Floats, Floats]:
-    """One summary with its interval, its null floor and its p-value, and both sets of replicates."""
+    """One summary with its interval, its null floor and its p-value, and both sets of replicates.
+
+    Without a `null` it has neither floor nor p-value, and the flag `REFUSED`.
+    """
     flags = [f"insufficient:{name}" for name in missing]
     arrays = [getattr(observed, kind) for kind in definition.uses]
     conventions = definition.conventions(observed.alpha)
@@ -131,11 +138,14 @@ def summarise(
         )
         return empty, nothing, nothing
     value = float(definition.rows(observed))
-    replicates, floor = definition.rows(drawn), definition.rows(null)
+    replicates = definition.rows(drawn)
+    floor = nothing if null is None else definition.rows(null)
     worse = definition.larger_is_worse
-    p = p_value(value, floor, larger_is_worse=worse)
+    p = None if null is None else p_value(value, floor, larger_is_worse=worse)
     low, high = fair_end(shifted_percentiles(replicates, value), definition, p)
-    if p >= SIGNIFICANT:
+    if p is None:
+        flags.append(REFUSED)
+    elif p >= SIGNIFICANT:
         flags.append("not_above_null")
     zero = [kind for kind, array in zip(definition.uses, arrays, strict=True) if (array == 0).any()]
     if any(not array.any() for array in arrays):
@@ -152,11 +162,20 @@ def summarise(
         fair=definition.fair,
         value=None if substitute is not None else value,
         interval=(low, high),
-        null_mean=float(floor.mean()),
-        null_p95=float(np.quantile(floor, 0.95 if worse else 0.05)),
+        null_mean=float(floor.mean()) if floor.size else None,
+        null_p95=float(np.quantile(floor, 0.95 if worse else 0.05)) if floor.size else None,
         p_value=p,
         flags=tuple(flags),
         value_under_zero_policy=substitute,
         conventions=conventions,
     )
     return summary, replicates, floor
+
+
+def summary_interval(summary: Summary, definition: Definition, drawn: GroupRates) -> Summary:
+    """The summary with `interval_rechosen` from replicates in which the threshold moved."""
+    value = summary.value if summary.value is not None else summary.value_under_zero_policy
+    if value is None:
+        return summary
+    ends = shifted_percentiles(definition.rows(drawn), value)
+    return replace(summary, interval_rechosen=fair_end(ends, definition, summary.p_value))
