@@ -12,12 +12,13 @@ from fairloop.errors import InvalidInput
 from fairloop.stats.comparison import Arm, ArmValue, ComparisonReport, Control, Difference
 from fairloop.stats.evaluation import opposite_directions
 from fairloop.stats.intervals import Interval, shifted_percentiles, t_quantile
-from fairloop.stats.measure import Floats
 from fairloop.stats.null import p_value
+from fairloop.stats.paired import difference_spread, rescaled
 from fairloop.stats.report import VerificationReport
 from fairloop.stats.roster import Labels
+from fairloop.stats.run_values import RunValues, values_of
 from fairloop.stats.summaries import BY_NAME
-from fairloop.stats.summarising import KINDS, fair_end
+from fairloop.stats.summarising import fair_end
 from fairloop.stats.tails import Impostors
 from fairloop.stats.verdict import TOLERANCE, Evidence, decide
 from fairloop.stats.verification import evaluate_verification
@@ -31,66 +32,8 @@ VERDICT_MEASURES = tuple(name for name, definition in BY_NAME.items() if definit
 """Summaries that a verdict can be on: a gap that is 0 when groups are equal."""
 
 
-class _Value:
-    """One rate or summary over the runs of an arm: estimates (runs,) and replicates (runs, R)."""
-
-    def __init__(
-        self, name: str, formula: str, estimates: Sequence[float], replicates: Sequence[Floats]
-    ) -> None:
-        self.name = name
-        self.formula = formula
-        self.estimates = np.array(estimates)
-        self.replicates = np.stack(replicates)
-
-    @property
-    def runs(self) -> int:
-        return self.estimates.size
-
-    @property
-    def mean(self) -> float:
-        return float(self.estimates.mean())
-
-    @property
-    def seed_variance(self) -> float:
-        """Of one run; 0 with one run, which says nothing."""
-        return float(self.estimates.var(ddof=1)) if self.runs > 1 else 0.0
-
-    def subject_draws(self) -> Floats:
-        """Replicates of the mean over these very runs: subjects vary, seeds do not."""
-        return np.asarray(self.replicates.mean(axis=0))
-
-    def joint_draws(self, picks: NDArray[np.int64]) -> Floats:
-        """Replicates of the mean with runs resampled too; `picks` (R, runs)."""
-        centre = self.subject_draws()
-        if self.runs == 1:
-            return centre
-        chosen = np.take_along_axis(self.replicates.T, picks, axis=1).mean(axis=1)
-        # Resampling K runs has (K − 1)/K of their variance.
-        return np.asarray(centre + np.sqrt(self.runs / (self.runs - 1)) * (chosen - centre))
-
-
-def _values(runs: Sequence[VerificationReport]) -> dict[str, _Value]:
-    """Every summary and every group's rate that all runs of the arm have."""
-    found: dict[str, _Value] = {}
-    for name, definition in BY_NAME.items():
-        summaries = [run.summaries[name] for run in runs]
-        estimates = [s.value if s.value is not None else s.value_under_zero_policy for s in summaries]
-        if all(e is not None for e in estimates):
-            draws = [run.draws.summaries[name] for run in runs]
-            found[name] = _Value(name, definition.formula, [e for e in estimates if e is not None], draws)
-    for kind in KINDS:
-        for group in (record.group for record in runs[0].groups):
-            if all(group in run.draws.columns[kind] for run in runs):
-                rates = [getattr(run.group(group), kind) for run in runs]
-                columns = [run.draws.columns[kind].index(group) for run in runs]
-                draws = [run.draws.rates[kind][:, c] for run, c in zip(runs, columns, strict=True)]
-                label = kind.replace("_", " ").upper().replace("AT OWN THRESHOLD", "at own threshold")
-                found[f"{kind}:{group}"] = _Value(f"{kind}:{group}", f"{label} of {group}", rates, draws)
-    return found
-
-
 def _arm(
-    name: str, runs: Sequence[VerificationReport], values: Mapping[str, _Value], picks: NDArray[np.int64]
+    name: str, runs: Sequence[VerificationReport], values: Mapping[str, RunValues], picks: NDArray[np.int64]
 ) -> Arm:
     described = {}
     for key, value in values.items():
@@ -117,7 +60,7 @@ def _arm(
     return Arm(name, tuple(runs), described)
 
 
-def _welch(before: _Value, after: _Value) -> Interval | None:
+def _welch(before: RunValues, after: RunValues) -> Interval | None:
     """t interval of the difference of seed means; None when an arm has one run."""
     if min(before.runs, after.runs) < 2:
         return None
@@ -132,10 +75,17 @@ def _welch(before: _Value, after: _Value) -> Interval | None:
 
 
 def _difference(
-    before: _Value, after: _Value, picks: tuple[NDArray[np.int64], NDArray[np.int64]]
+    before: RunValues, after: RunValues, picks: tuple[NDArray[np.int64], NDArray[np.int64]]
 ) -> Difference:
     value = after.mean - before.mean
-    joint = shifted_percentiles(after.joint_draws(picks[1]) - before.joint_draws(picks[0]), value)
+    draws = after.joint_draws(picks[1]) - before.joint_draws(picks[0])
+    over_subjects = after.subject_draws() - before.subject_draws()
+    if before.impostor and after.impostor:
+        spread = difference_spread(before.impostor, after.impostor)
+        if spread is not None:
+            draws = rescaled(draws, over_subjects, spread)
+            over_subjects = rescaled(over_subjects, over_subjects, spread)
+    joint = shifted_percentiles(draws, value)
     seeds = _welch(before, after)
     few = min(before.runs, after.runs) < FEW_SEEDS
     decisive = seeds if few else joint
@@ -144,7 +94,7 @@ def _difference(
         flags.append("one_run")
     elif few and (decisive[0] > 0 or decisive[1] < 0) and joint[0] <= 0 <= joint[1]:
         flags.append("subjects_not_covered")
-    by_subject = float((after.subject_draws() - before.subject_draws()).var())
+    by_subject = float(over_subjects.var())
     by_seed = before.seed_variance / before.runs + after.seed_variance / after.runs
     both = by_seed + by_subject
     split = seeds is not None and both > 0
@@ -165,7 +115,7 @@ def _difference(
     )
 
 
-def _control(names: tuple[str, str], before: _Value, after: _Value) -> Control | None:
+def _control(names: tuple[str, str], before: RunValues, after: RunValues) -> Control | None:
     """The first run of an arm against its other runs, with the seed variance pooled over both arms.
 
     Pooled within {the others} and {the other arm}, so a control has no part in
@@ -185,7 +135,7 @@ def _control(names: tuple[str, str], before: _Value, after: _Value) -> Control |
     return Control(names[tested], before.name, difference, interval, not interval[0] <= 0 <= interval[1])
 
 
-def _remaining(value: _Value, interval: Interval) -> float:
+def _remaining(value: RunValues, interval: Interval) -> float:
     """Upper end of what an arm still shows, by the wider of the two intervals below 5 runs."""
     if not 2 <= value.runs < FEW_SEEDS:
         return interval[1]
@@ -201,12 +151,12 @@ def levelling_down(before: Mapping[str, float], after: Mapping[str, float]) -> b
     return shrank and rise > 0 and rise >= fall
 
 
-def _rates(values: Mapping[str, _Value], kind: str) -> dict[str, float]:
+def _rates(values: Mapping[str, RunValues], kind: str) -> dict[str, float]:
     return {key.partition(":")[2]: value.mean for key, value in values.items() if key.startswith(f"{kind}:")}
 
 
 def _flags(
-    before: Mapping[str, _Value], after: Mapping[str, _Value], kind: str, names: tuple[str, str]
+    before: Mapping[str, RunValues], after: Mapping[str, RunValues], kind: str, names: tuple[str, str]
 ) -> list[str]:
     flags = []
     first, second = _rates(before, kind), _rates(after, kind)
@@ -322,7 +272,7 @@ def compare_reports(
     if len(seen) > 1:
         raise InvalidInput("after", "the runs were not evaluated with one seed on the same images")
     _check_measure(measure)
-    first, second = _values(before), _values(after)
+    first, second = values_of(before), values_of(after)
     for name, values in zip(names, (first, second), strict=True):
         if measure not in values:
             raise InvalidInput(

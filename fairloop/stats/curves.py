@@ -104,26 +104,34 @@ def allowed_errors(fmr: float, comparisons: int) -> int:
     return k + 1 if k < comparisons and (k + 1) / comparisons <= fmr else k
 
 
-def threshold_from_tail(descending: NDArray[np.floating[Any]], allowed: int) -> float:
-    """Smallest score that at most `allowed` scores reach, given the largest scores in descending order.
+def threshold_from_tail(
+    descending: NDArray[np.floating[Any]],
+    allowed: int,
+    genuine: Sequence[NDArray[np.floating[Any]]] = (),
+) -> float:
+    """Smallest score that occurred and that at most `allowed` impostor scores reach.
 
-    `descending` must hold more than `allowed` scores, or all there are. When
-    even the largest score is reached by too many (ties), it is the next number
-    above that score in its own precision.
+    `descending` are the largest impostor scores, more than `allowed` of them or
+    all there are; `genuine` the genuine scores, as arrays in ascending order.
+    Where ties leave no such score it is the next number above them in their own
+    precision.
     """
-    if descending.size <= allowed:
-        return float(descending[-1])
     # The score after the allowed ones: everything equal to it is one too many.
-    barrier = descending[allowed]
+    barrier = descending[allowed] if descending.size > allowed else descending.dtype.type(-np.inf)
     above = int(np.searchsorted(-descending, -barrier, side="left"))
-    return float(descending[above - 1]) if above else float(np.nextafter(barrier, barrier.dtype.type(np.inf)))
+    found = [float(descending[above - 1])] if above else []
+    for scores in genuine:
+        at = int(np.searchsorted(scores, barrier, side="right"))
+        found += [float(scores[at])] if at < scores.size else []
+    return min(found) if found else float(np.nextafter(barrier, barrier.dtype.type(np.inf)))
 
 
-def threshold_at_fmr(impostor: Scores, fmr: float) -> float:
+def threshold_at_fmr(impostor: Scores, fmr: float, genuine: Scores | None = None) -> float:
     """The smallest threshold τ with FMR(τ) ≤ `fmr`; never the nearest point, which may exceed it.
 
-    It is a score that occurred, or just above the largest when ties leave no
-    other. Raises InvalidInput when `fmr` is not in (0, 1], and when there are
+    It is a score that occurred, among the `genuine` ones too if they are given
+    (between two impostor scores the FMR stays and the FNMR falls), or just above
+    the largest when ties leave no other. Raises InvalidInput when `fmr` is not in (0, 1], and when there are
     fewer than 1/`fmr` impostor scores: the threshold is then undefined.
     """
     scores = checked_scores(impostor, "impostor")
@@ -134,11 +142,12 @@ def threshold_at_fmr(impostor: Scores, fmr: float) -> float:
         raise InvalidInput(
             "fmr", f"undefined at {fmr:g}: {scores.size} impostor comparisons, at least {1 / fmr:.0f} needed"
         )
+    mated = [] if genuine is None else [np.sort(checked_scores(genuine, "genuine"))]
     if allowed >= scores.size:
-        return float(scores.min())
+        return threshold_from_tail(np.sort(scores)[::-1], allowed, mated)
     kept = np.partition(scores, scores.size - allowed - 1)[scores.size - allowed - 1 :]
     # Ties with the barrier may have been cut off below; they change nothing above it.
-    return threshold_from_tail(np.sort(kept)[::-1], allowed)
+    return threshold_from_tail(np.sort(kept)[::-1], allowed, mated)
 
 
 def equal_error_rate(genuine: Scores, impostor: Scores) -> Measure:

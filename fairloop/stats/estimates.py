@@ -46,20 +46,24 @@ class GroupEstimate:
     flags: tuple[str, ...]
 
 
-def _percentiles(replicates: Floats) -> Interval:
+def percentiles(replicates: Floats) -> Interval:
     low, high = np.quantile(replicates, [0.025, 0.975])
     return float(low), float(high)
 
 
-def _exact(errors: int, trials: int, replicates: int, rng: np.random.Generator) -> Rate:
+def exact_rate(errors: int, trials: int, replicates: int, rng: np.random.Generator) -> Rate:
     """A rate of 0 or 1: Clopper–Pearson, and replicates whose 97.5 % quantile is its end."""
     draws = rng.beta(1.0, trials, size=replicates)
     value = errors / trials
     return Rate(value, trials, clopper_pearson(errors, trials), np.nan, draws if errors == 0 else 1.0 - draws)
 
 
+LARGEST_DEVIATION = 1.5
+"""A replicate never has more than 16 times the estimated rate; the curve below ends at infinity."""
+
+
 class FmrDeviations(NamedTuple):
-    """Replicates of a false match rate as shrunk and widened log deviations from the estimate."""
+    """Replicates of a false match rate as log deviations from the estimate, and its variance."""
 
     log: Floats
     variance: float
@@ -70,7 +74,12 @@ def fmr_deviations(
 ) -> FmrDeviations | None:
     """None when there is no error, or no comparison without one: nothing varies.
 
-    `raw` leaves the replicates as they are.
+    Deviations are centred (their mean is the bootstrap's, not the estimate's),
+    shrunk to the dyadic-robust variance times S/(S − 2), which is the jackknife's
+    factor, and widened to t. They are then laid out on the scale of −1/√rate
+    instead of the logarithm: the standard error of an FMR grows faster than the
+    rate where few subjects cause most errors, and intervals on the log scale
+    end too low (docs/coverage.md). `raw` leaves the replicates as they are.
     """
     if not 0 < counts.false_matches < counts.comparisons:
         return None
@@ -78,9 +87,12 @@ def fmr_deviations(
     log = log_deviations(*counts.replicates(weights), counts.fmr)
     if raw:
         return FmrDeviations(log, variance)
+    subjects = min(subjects, int(counts.design.takes_part().sum()))
+    log -= log.mean()
+    variance *= subjects / max(subjects - 2.0, 1.0)
     df = min(subjects - 1.0, counts.degrees_of_freedom())
-    factor = shrinkage(log, variance / counts.fmr**2) * t_widening(df)
-    return FmrDeviations(log * factor, variance)
+    log *= shrinkage(log, variance / counts.fmr**2) * t_widening(df)
+    return FmrDeviations(-2.0 * np.log1p(-np.minimum(log, LARGEST_DEVIATION) / 2.0), variance)
 
 
 def reweighted_fnmr(scores: Float32s, subject: Ints, weights: Float32s, thresholds: Floats) -> Floats:
@@ -90,10 +102,13 @@ def reweighted_fnmr(scores: Float32s, subject: Ints, weights: Float32s, threshol
     A replicate without any genuine pair is NaN.
     """
     subjects, replicates = weights.shape
-    total = np.bincount(subject, minlength=subjects).astype(np.float64) @ weights
+    pairs = np.bincount(subject, minlength=subjects).astype(np.float64)
+    part = np.flatnonzero(pairs)
+    mine = weights[part]
+    total = pairs[part] @ mine
     low = int(np.searchsorted(scores, thresholds.min(), side="left"))
     high = int(np.searchsorted(scores, thresholds.max(), side="left"))
-    errors = np.bincount(subject[:low], minlength=subjects).astype(np.float64) @ weights
+    errors = np.bincount(subject[:low], minlength=subjects)[part].astype(np.float64) @ mine
     if high > low:
         # Only pairs between the lowest and the highest threshold differ between replicates.
         at = np.searchsorted(scores[low:high], thresholds, side="left")
@@ -117,10 +132,11 @@ def _fnmr_rate(
     *,
     raw: bool,
 ) -> Rate:
-    trials, subjects = scores.genuine.size, scores.members.size
+    # Subjects without a genuine pair say nothing about FNMR.
+    trials, subjects = scores.genuine.size, scores.genuine_subjects
     value = errors / trials
     moving = bool(thresholds.min() != thresholds.max())
-    exact = _exact(errors, trials, thresholds.size, rng) if errors in (0, trials) else None
+    exact = exact_rate(errors, trials, thresholds.size, rng) if errors in (0, trials) else None
     if exact is not None and not moving:
         return exact
     drawn = reweighted_fnmr(scores.genuine, scores.genuine_subject, weights, thresholds)
@@ -133,7 +149,7 @@ def _fnmr_rate(
     if exact is not None:
         # Moving thresholds find errors the fixed one does not; what the exact replicates add stays.
         replicates = (np.maximum if errors == 0 else np.minimum)(replicates, exact.replicates)
-    interval = _percentiles(replicates)
+    interval = percentiles(replicates)
     if exact is not None:
         interval = (0.0, interval[1]) if errors == 0 else (interval[0], 1.0)
     return Rate(value, trials, interval, float(drawn.var()) * subjects / (subjects - 1), replicates)
@@ -155,9 +171,37 @@ def _own_thresholds(
 
 
 def threshold_curve(descending: Float32s, impostor: int, fmr: Floats) -> Floats:
-    """The thresholds at several FMRs, clipped to the tail that was kept."""
+    """Just above the first score too many at each of several FMRs, as far as the tail was kept.
+
+    Rates there are those at the smallest score that occurred above it.
+    """
     allowed = np.floor(fmr * impostor).astype(np.int64)
-    return descending[np.clip(allowed - 1, 0, descending.size - 1)].astype(np.float64)
+    barrier = descending[np.clip(allowed, 0, descending.size - 1)]
+    above = np.nextafter(barrier, barrier.dtype.type(np.inf)).astype(np.float64)
+    # With every comparison allowed nothing is too much.
+    return np.where(allowed >= impostor, np.float64(barrier), above)
+
+
+def impostor_guards(scores: GroupScores, false_matches: int, target: float) -> list[str]:
+    """Flags of a group that has impostor comparisons."""
+    flags = []
+    if scores.impostor * target < RULE_OF_30:
+        flags.append("rule_of_30")
+    if target == 0 or scores.impostor < 3 / target:
+        flags.append("rule_of_3")
+    if false_matches in (0, scores.impostor):
+        flags.append("zero_false_matches" if false_matches == 0 else "all_false_matches")
+    return flags
+
+
+def genuine_guards(scores: GroupScores, false_non_matches: int) -> list[str]:
+    """Flags of a group that has genuine comparisons."""
+    flags = []
+    if false_non_matches < RULE_OF_30:
+        flags.append("rule_of_30_fnmr")
+    if false_non_matches in (0, scores.genuine.size):
+        flags.append("zero_false_non_matches" if false_non_matches == 0 else "all_false_non_matches")
+    return flags
 
 
 def estimate_group(
@@ -189,12 +233,7 @@ def estimate_group(
         flags.append("no_impostor_pairs")
     else:
         fmr = _fmr_rate(scores, threshold, thresholds, weights, rng, raw=raw)
-        if scores.impostor * target < RULE_OF_30:
-            flags.append("rule_of_30")
-        if target == 0 or scores.impostor < 3 / target:
-            flags.append("rule_of_3")
-        if false_matches in (0, scores.impostor):
-            flags.append("zero_false_matches" if false_matches == 0 else "all_false_matches")
+        flags += impostor_guards(scores, false_matches, target)
     of_own = own_threshold(scores, target) if own else None
     if own and of_own is None:
         flags.append("own_threshold_undefined")
@@ -202,10 +241,9 @@ def estimate_group(
         flags.append("no_genuine_pairs")
     else:
         fnmr = _fnmr_rate(scores, false_non_matches, thresholds, weights, rng, raw=raw)
-        if false_non_matches < RULE_OF_30:
-            flags.append("rule_of_30_fnmr")
-        if false_non_matches in (0, scores.genuine.size):
-            flags.append("zero_false_non_matches" if false_non_matches == 0 else "all_false_non_matches")
+        flags += genuine_guards(scores, false_non_matches)
+        if subjects > 1 and scores.genuine_subjects == 1:
+            flags.append("one_genuine_subject")
         if of_own is not None:
             moved = _own_thresholds(scores, of_own, target, weights, replicates, raw=raw)
             errors = scores.false_non_matches(of_own)
@@ -228,7 +266,7 @@ def _fmr_rate(
     errors, trials = counts.false_matches, counts.comparisons
     moved = fmr_deviations(counts, weights[scores.participants()], scores.members.size, raw=raw)
     if moved is None:
-        return _exact(errors, trials, thresholds.size, rng)
+        return exact_rate(errors, trials, thresholds.size, rng)
     level = np.searchsorted(-scores.tail.score, -thresholds, side="right") / trials
     replicates = np.clip(level * np.exp(moved.log), 0.0, 1.0)
-    return Rate(errors / trials, trials, _percentiles(replicates), moved.variance, replicates)
+    return Rate(errors / trials, trials, percentiles(replicates), moved.variance, replicates)

@@ -9,12 +9,13 @@ from typing import Literal
 import numpy as np
 
 from fairloop.errors import InvalidInput
-from fairloop.stats.estimates import GroupEstimate, estimate_group, threshold_curve
+from fairloop.stats.estimates import GroupEstimate
 from fairloop.stats.intervals import Interval
 from fairloop.stats.measure import Floats, probability
 from fairloop.stats.permutation import permuted_rates
+from fairloop.stats.replicates import PairReplicates, Replicates, SubjectReplicates
 from fairloop.stats.report import Draws, GroupRecord, VerificationReport
-from fairloop.stats.resampling import Float32s, log_deviations, shrinkage, subject_weights
+from fairloop.stats.resampling import subject_weights
 from fairloop.stats.scoring import Ints
 from fairloop.stats.summaries import SUMMARIES
 from fairloop.stats.summarising import (
@@ -65,8 +66,8 @@ class Options:
         """Independent generators: scores, weights, exact rates, null."""
         return [np.random.default_rng(child) for child in np.random.SeedSequence(self.seed).spawn(4)]
 
-    def conventions(self) -> dict[str, str]:
-        """The same, in words."""
+    def conventions(self, *, independent: bool = False) -> dict[str, str]:
+        """The same, in words; `independent` as in `Sample`."""
         common = {
             "fixed": "held fixed",
             "rechosen": "re-chosen too",
@@ -77,12 +78,22 @@ class Options:
             if self.method == "shrunk"
             else "raw percentiles (conservative for impostor rates)"
         )
-        return {
-            "intervals": f"95 %, {self.replicates} subject-weight replicates stratified by group, {spread}; "
-            f"own thresholds re-chosen in each, the common one {common[self.threshold_in_replicates]}",
-            "null": "every group drawn around the pooled rate with its own dyadic-robust variance"
+        moved = common[self.threshold_in_replicates]
+        intervals = (
+            f"95 %, Clopper–Pearson of pairs as if independent; {self.replicates} replicates redraw pairs"
+            if independent
+            else f"95 %, {self.replicates} subject-weight replicates stratified by group, {spread}"
+        )
+        null = (
+            "every group drawn around the pooled rate, binomially"
+            if independent
+            else "every group drawn around the pooled rate with its own dyadic-robust variance"
             if self.null == "resampled"
-            else "group labels permuted over subjects at the common threshold",
+            else "group labels permuted over subjects at the common threshold"
+        )
+        return {
+            "intervals": f"{intervals}; own thresholds re-chosen in each, the common one {moved}",
+            "null": null,
             "alpha": f"{self.alpha:g}",
             "seed": str(self.seed),
         }
@@ -102,6 +113,8 @@ class Sample:
     """Names of subjects with images in several groups."""
     counts: Mapping[str, int]
     flags: tuple[str, ...] = ()
+    independent: bool = False
+    """Nobody knows who is on which pair: pairs are redrawn, there are no subjects."""
 
 
 def finish(
@@ -123,50 +136,26 @@ def finish(
     `within` that impostors are compared within groups; `conventions` are joined
     to those of `options`; `streams` are `options.streams()`.
     """
-    weights = subject_weights(sample.strata, sample.subjects, options.replicates, streams[1])
+    raw = options.method == "subject_bootstrap"
+    replicates: Replicates
+    if sample.independent:
+        replicates = PairReplicates(options.replicates, streams[1])
+    else:
+        weights = subject_weights(sample.strata, sample.subjects, options.replicates, streams[1])
+        replicates = SubjectReplicates(weights, raw)
     fixed = np.full(options.replicates, threshold)
     moved = fixed
     if options.threshold_in_replicates != "fixed" and chosen:
-        moved = _rechosen_thresholds(scores, threshold, weights)
-    rechosen = options.threshold_in_replicates == "rechosen"
-    raw = options.method == "subject_bootstrap"
-    estimates = [
-        estimate_group(g, threshold, moved if rechosen else fixed, target, weights, streams[2], raw=raw)
-        for g in scores.groups
-    ]
+        moved = replicates.rechosen_thresholds(scores, threshold)
+    used = moved if options.threshold_in_replicates == "rechosen" else fixed
+    estimates = [replicates.estimate(g, threshold, used, target, streams[2]) for g in scores.groups]
     beside = None
     if options.threshold_in_replicates == "both":
         again = np.random.default_rng([options.seed, 1])
-        beside = [
-            estimate_group(g, threshold, moved, target, weights, again, raw=raw, own=False)
-            for g in scores.groups
-        ]
+        beside = [replicates.estimate(g, threshold, moved, target, again, own=False) for g in scores.groups]
     return _report(
         scores, sample, estimates, beside, threshold, target, within, options, conventions, streams[3]
     )
-
-
-def _rechosen_thresholds(scores: PooledScores, common: float, weights: Float32s) -> Floats:
-    """The common threshold re-chosen in every replicate, to first order (see `estimates`)."""
-    errors = np.zeros(weights.shape[1])
-    comparisons = np.zeros(weights.shape[1])
-    variance = 0.0
-    achieved = scores.false_matches(common) / scores.impostor
-    total = sum(group.impostor for group in scores.groups)
-    for group in scores.groups:
-        if not 0 < group.false_matches(common) < group.impostor:
-            continue
-        counts = group.counts(common)
-        more_errors, more = counts.replicates(weights[group.participants()])
-        errors += more_errors
-        comparisons += more
-        variance += counts.dyadic_variance() * (group.impostor / total) ** 2
-    if achieved == 0 or not comparisons.any():
-        return np.full(weights.shape[1], common)
-    rate = float(errors.mean() / comparisons.mean())
-    log = log_deviations(errors, comparisons, rate)
-    log *= shrinkage(log, variance / rate**2)
-    return threshold_curve(scores.tail, scores.impostor, achieved * np.exp(-log))
 
 
 def _record(
@@ -290,14 +279,13 @@ def _report(
         target_fmr=target,
         fmr=pooled[0],
         fnmr=pooled[1] if genuine else None,
-        conventions={**conventions, **options.conventions()},
+        conventions={**conventions, **options.conventions(independent=sample.independent)},
         counts={
-            "images": sample.counts["images"],
             "subjects": sample.subjects,
             "genuine": genuine,
             "impostor": scores.impostor,
             "genuine_across_groups": scores.genuine_across_groups,
-            **{key: value for key, value in sample.counts.items() if key != "images"},
+            **sample.counts,
             "replicates": replicates,
         },
         flags=tuple(flags),
@@ -306,5 +294,8 @@ def _report(
             columns=columns.names,
             summaries=summary_draws,
             null=summary_null,
+            impostor={}
+            if sample.independent
+            else {g.name: g.counts(threshold) for g in scores.groups if g.impostor},
         ),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 FEW_SUBJECTS = 250
 """Below this many subjects in a group the coverage of its intervals falls under 93 % (docs/statistics.md)."""
@@ -35,6 +35,36 @@ FLAGS: Mapping[str, str] = {
     "not_above_null": "not above what equal groups would show: the interval ends at the fair value",
     "permutation_refused": "no null by permutation: labels moved between people who look alike bring easy "
     "cross-group pairs in, and the floor comes out too high",
+    "no_subject_ids": "nobody knows who is on the pairs: they are taken as independent, so intervals and "
+    "null floors are too narrow",
+    "pairs_without_subject": "pairs without a subject on a side: in no rate",
+    "pairs_without_group": "pairs without a group on a side: in no rate",
+    "impostors_across_groups": "impostor pairs across groups: left out",
+    "folds_share_subjects": "people are in several folds: calibration and test are not apart",
+    "fold_of_one_class": "a fold lacks genuine or impostor pairs",
+    "val_undefined": "fewer than 1/FAR impostor pairs in the other folds",
+    "one_genuine_subject": "all genuine pairs are of one subject: FNMR has no interval",
+    "one_label": "only one label occurs",
+    "no_disagreement": "no disagreement seen, so replicates cannot show any",
+    "undefined_replicates": "too many replicates without a value for an interval",
+    "no_items": "nothing that both annotators labelled",
+    "no_images": "no image that counts",
+    "one_item": "one item: nothing varies",
+    "never_met": "the annotator never met this value: its row of the confusion is uniform",
+    "few_annotators": "fewer than three annotators cannot tell who errs",
+    "not_converged": "the iteration ended before it converged",
+    "unlabelled_images": "images without a label: left out",
+    "images_without_subject": "images without a subject: each counts as a subject of its own",
+    "no_positives": "no positive image in this group",
+    "no_negatives": "no negative image in this group",
+    "few_false_positives": "fewer than 30 false positives seen",
+    "few_false_negatives": "fewer than 30 false negatives seen",
+    "perfect_separation": "AUC of 0 or 1: no interval",
+    "pairs_taken_as_independent": "comparisons are taken as independent: real floors are higher",
+    "without_comparison_counts": "without numbers of comparisons: no interval, no null floor, no zero policy",
+    "undefined_zero_error": "undefined: a group has an accuracy of 100 %",
+    "independent_pairs": "pairs taken as independent: real ones share people and need more subjects",
+    "fewest_planned": "fewer might do; plans go no lower than 30 subjects and the rule of 30",
     "empty_cell": "no image in this cell",
     "outside_simplex": "no shares explain the labels exactly; the nearest ones that do are given",
     "confusion_taken_as_exact": "the confusion came without counts: its own error is not included",
@@ -57,3 +87,11 @@ def explain(flag: str) -> str:
     if name == "undefined":
         return f"undefined: {what}"
     return FLAGS.get(name, name.replace("_", " ")) + (f" ({what})" if what else "")
+
+
+def by_sentence(flags: Iterable[tuple[str, str]]) -> list[str]:
+    """(name, flag) pairs as one line for each sentence: `sentence: this, that`."""
+    about: dict[str, list[str]] = {}
+    for name, flag in flags:
+        about.setdefault(explain(flag), []).append(name)
+    return [f"{sentence}: {', '.join(dict.fromkeys(names))}" for sentence, names in sorted(about.items())]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fairloop.stats.design import Complete
 from fairloop.stats.estimates import GroupEstimate
 from fairloop.stats.measure import Floats
 from fairloop.stats.resampling import Float32s
@@ -80,7 +81,9 @@ class _TouchingCounts:
             mine = estimate.scores.counts(threshold).errors
             errors = mine if errors is None else errors.maximum(mine)
         assert errors is not None
-        images = estimates[0].scores.a
+        design = estimates[0].scores.design
+        assert isinstance(design, Complete)
+        images = design.a
         part = np.flatnonzero(images)
         where = np.full(images.size, -1)
         where[part] = np.arange(part.size)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from fairloop.stats.flags import explain
+from fairloop.stats.flags import by_sentence, explain
 from fairloop.stats.intervals import Interval
 from fairloop.stats.measure import Floats
+from fairloop.stats.resampling import ImpostorCounts
 
 if TYPE_CHECKING:
     import pandas
@@ -93,6 +94,8 @@ class Draws:
     columns: Mapping[str, tuple[str, ...]]
     summaries: Mapping[str, Floats]
     null: Mapping[str, Floats]
+    impostor: Mapping[str, ImpostorCounts]
+    """Errors at the common threshold by pair of subjects; empty where subjects are unknown."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +165,8 @@ class VerificationReport:
         for s in self.summaries.values():
             numbers = [number(s.null_mean), number(s.null_p95), number(s.p_value)]
             summaries.append([s.formula, rate(s.value, s.interval), *numbers, f"{s.fair:g}"])
-        notes = sorted({f"{r.group}: {explain(f)}" for r in self.groups for f in r.flags})
-        notes += sorted({f"{s.formula}: {explain(f)}" for s in self.summaries.values() for f in s.flags})
+        notes = by_sentence([(r.group, flag) for r in self.groups for flag in r.flags])
+        notes += by_sentence([(s.formula, flag) for s in self.summaries.values() for flag in s.flags])
         notes += [explain(flag) for flag in self.flags]
         head = (
             f"threshold {self.threshold:.6g}, FMR {self.fmr:.4g} over all, FNMR {number(self.fnmr)} over all"

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from fairloop.stats.design import Design, weighted_pairs
 from fairloop.stats.measure import Floats
 from fairloop.stats.scoring import Ints
 
@@ -42,19 +43,15 @@ def subject_weights(
 class ImpostorCounts:
     """Impostor comparisons of one group, and the errors among them, by pair of subjects.
 
-    Subjects i ≠ j share a_i·a_j − b_i·b_j comparisons: with `a` the group's
-    images per subject and `b` zero that is the pairs within the group; with `a`
-    all images and `b` those outside the group, the pairs that touch the group.
-    `errors` is upper triangular, (subjects, subjects), in the order of `a`.
+    `errors` is upper triangular, (subjects, subjects), in the order of `design`.
     """
 
     errors: sparse.csr_array
-    a: Floats
-    b: Floats
+    design: Design
 
     @property
     def comparisons(self) -> int:
-        return round(_upper(self.a) - _upper(self.b))
+        return self.design.total()
 
     @property
     def false_matches(self) -> int:
@@ -66,60 +63,58 @@ class ImpostorCounts:
 
     def replicates(self, weights: Float32s) -> tuple[Floats, Floats]:
         """Weighted errors and comparisons in every replicate, each of shape (replicates,)."""
-        product = self.errors @ weights
-        errors = np.einsum("sr,sr->r", weights, product, dtype=np.float64)
-        return errors, _weighted(self.a, weights) - _weighted(self.b, weights)
-
-    def subject_residuals(self) -> Floats:
-        """Σ_j e_ij per subject i, where e_ij = errors − rate · comparisons between i and j."""
-        errors = np.asarray(self.errors.sum(axis=0)).ravel() + np.asarray(self.errors.sum(axis=1)).ravel()
-        pairs = self.a * (self.a.sum() - self.a) - self.b * (self.b.sum() - self.b)
-        return np.asarray(errors - self.fmr * pairs)
+        return weighted_pairs(self.errors, weights), self.design.weighted(weights)
 
     def dyadic_variance(self) -> float:
-        """Variance of the rate over subjects: (Σᵢ(Σⱼeᵢⱼ)² − Σᵢ<ⱼ eᵢⱼ²) / comparisons².
-
-        With one image per subject this is the formula over pairs of subjects
-        (Fafchamps & Gubert 2007); with more, a pair of subjects weighs as many
-        comparisons as it has, as it does in the rate. Never less than the
-        variance of independent comparisons.
-        """
+        """Variance of the rate over subjects, never less than that of independent comparisons."""
         p, n = self.fmr, self.comparisons
-        coo = self.errors.tocoo()
-        shared = self.a[coo.row] * self.a[coo.col] - self.b[coo.row] * self.b[coo.col]
-        squares = float((coo.data.astype(np.float64) ** 2 - 2 * p * coo.data * shared).sum())
-        squares += p * p * (_upper(self.a**2) + _upper(self.b**2) - 2 * _upper(self.a * self.b))
-        variance = (float((self.subject_residuals() ** 2).sum()) - squares) / n**2
-        return max(variance, p * (1 - p) / n)
+        return max(pair_variance(self.errors, self.design, p), p * (1 - p) / n)
 
     def degrees_of_freedom(self) -> float:
-        """Satterthwaite's: how many subjects' worth of information the variance rests on.
-
-        2 (Σrᵢ²)² / (Σrᵢ⁴ − (Σrᵢ²)²/S) over the subject residuals; about S when
-        subjects are alike, far less when a few of them cause most errors.
-        """
-        squares = self.subject_residuals() ** 2
-        total = float(squares.sum()) ** 2
-        excess = float((squares**2).sum()) - total / max(int((self.a > 0).sum()), 1)
-        return 2.0 * total / excess if excess > 0 else np.inf
+        """How many subjects' worth of information the variance rests on."""
+        residuals = subject_residuals(self.errors, self.design, self.fmr)
+        return residual_freedom(residuals, int(self.design.takes_part().sum()))
 
 
-def _upper(x: Floats) -> float:
-    """Σ_{i<j} x_i·x_j."""
-    return float((x.sum() ** 2 - (x * x).sum()) / 2.0)
+def subject_residuals(errors: sparse.csr_array, design: Design, rate: float) -> Floats:
+    """Σ_j e_ij per subject i, where e_ij = errors − rate · comparisons between i and j."""
+    sums = np.asarray(errors.sum(axis=0)).ravel() + np.asarray(errors.sum(axis=1)).ravel()
+    return np.asarray(sums - rate * design.per_subject())
 
 
-def _weighted(n: Floats, weights: Float32s) -> Floats:
-    """Σ_{i<j} n_i w_i n_j w_j in every replicate."""
-    if not n.any():
-        return np.zeros(weights.shape[1])
-    total = n @ weights
-    squares = np.einsum("s,sr,sr->r", n**2, weights, weights, dtype=np.float64)
-    return np.asarray((total.astype(np.float64) ** 2 - squares) / 2.0)
+def residual_squares(errors: sparse.csr_array, design: Design, rate: float) -> float:
+    """Σ_{i<j} e_ij²."""
+    coo = errors.tocoo()
+    shared = design.between(coo.row, coo.col)
+    squares = float((coo.data.astype(np.float64) ** 2 - 2 * rate * coo.data * shared).sum())
+    return squares + rate * rate * design.squares()
+
+
+def pair_variance(errors: sparse.csr_array, design: Design, rate: float) -> float:
+    """Variance of a mean over pairs of subjects: (Σᵢ(Σⱼeᵢⱼ)² − Σᵢ<ⱼ eᵢⱼ²) / comparisons².
+
+    `errors` is upper triangular, and may be a difference of two recognisers'
+    errors. With one image per subject this is the formula over pairs of subjects
+    (Fafchamps & Gubert 2007); with more, a pair of subjects weighs as many
+    comparisons as it has, as it does in the rate.
+    """
+    linear = float((subject_residuals(errors, design, rate) ** 2).sum())
+    return (linear - residual_squares(errors, design, rate)) / design.total() ** 2
+
+
+def residual_freedom(residuals: Floats, subjects: int) -> float:
+    """Satterthwaite's degrees of freedom of Σ rᵢ²: 2 (Σrᵢ²)² / (Σrᵢ⁴ − (Σrᵢ²)²/S).
+
+    About S when subjects are alike, far less when a few of them cause most errors.
+    """
+    squares = residuals**2
+    total = float(squares.sum()) ** 2
+    excess = float((squares**2).sum()) - total / max(subjects, 1)
+    return 2.0 * total / excess if excess > 0 else np.inf
 
 
 def pair_errors(first: Ints, second: Ints, subjects: int) -> sparse.csr_array:
-    """Upper-triangular counts of errors by pair of subjects, float32 (exact to 2²⁴)."""
+    """Upper-triangular counts of comparisons by pair of subjects, float32 (exact to 2²⁴)."""
     low, high = np.minimum(first, second), np.maximum(first, second)
     ones = np.ones(low.size, dtype=np.float32)
     # Building from coordinates adds what falls together.

@@ -37,11 +37,14 @@ class Roster:
         chosen = self.subject[mask & (self.subject >= 0)]
         return np.bincount(chosen, minlength=len(self.subject_names)).astype(np.float64)
 
+    def _subjects_by_group(self) -> Ints:
+        """Subject · groups + group of every subject in every group it has images in, ascending."""
+        known = (self.subject >= 0) & (self.group >= 0)
+        return np.unique(self.subject[known] * len(self.group_names) + self.group[known])
+
     def subjects_in_several_groups(self) -> tuple[str, ...]:
         """Names of subjects whose images carry more than one group."""
-        known = (self.subject >= 0) & (self.group >= 0)
-        pairs = np.unique(np.stack([self.subject[known], self.group[known]]), axis=1)[0]
-        codes, groups = np.unique(pairs, return_counts=True)
+        codes, groups = np.unique(self._subjects_by_group() // len(self.group_names), return_counts=True)
         return tuple(self.subject_names[code] for code in codes[groups > 1])
 
     def strata(self) -> list[Ints]:
@@ -53,10 +56,9 @@ class Roster:
                 group = parent[group]
             return group
 
-        known = (self.subject >= 0) & (self.group >= 0)
-        pairs = np.unique(np.stack([self.subject[known], self.group[known]]), axis=1)
         home: dict[int, int] = {}
-        for subject, group in pairs.T.tolist():
+        for pair in self._subjects_by_group().tolist():
+            subject, group = divmod(pair, len(self.group_names))
             parent[root(group)] = root(home.setdefault(subject, group))
         members: dict[int, list[int]] = {}
         for subject, group in home.items():

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairloop.errors import InvalidInput
+from fairloop.stats import watch
 
 Float32s = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -103,15 +104,25 @@ def _genuine_in_block(ends: Ints, top: int, left: int, height: int, width: int) 
     return np.repeat(rows - top, count), np.repeat(start - left, count) + offset
 
 
-def panel_scores(rows: Float32s, subject: Ints, cutoff: float, base: int = 0) -> tuple[Pairs, Pairs]:
+def triangle(rows: int) -> int:
+    """Scores computed for all pairs of so many rows, block by block (diagonal blocks in full)."""
+    return sum(min(BLOCK, rows - top) * (rows - top) for top in range(0, rows, BLOCK))
+
+
+def panel_scores(
+    rows: Float32s, subject: Ints, cutoff: float | Float32s, base: int = 0
+) -> tuple[Pairs, Pairs]:
     """All genuine scores, and every impostor score ≥ `cutoff`, among rows sorted by subject.
 
-    `base` is added to the row numbers returned. Memory: one block and the tail.
+    `cutoff` may be one per row: a score counts when it reaches that of either
+    of its rows. `base` is added to the row numbers returned. Memory: one block
+    and the tail.
     """
     genuine: list[Pairs] = []
     tail: list[Pairs] = []
     ends = subject_ends(subject)
-    limit = np.float32(cutoff)
+    limits = np.asarray(cutoff, dtype=np.float32)
+    lowest = limits.min() if limits.size else np.float32(np.inf)
     for top in range(0, len(rows), BLOCK):
         for left in range(top, len(rows), BLOCK):
             block = rows[top : top + BLOCK] @ rows[left : left + BLOCK].T
@@ -120,20 +131,25 @@ def panel_scores(rows: Float32s, subject: Ints, cutoff: float, base: int = 0) ->
             if i.size:
                 genuine.append(Pairs(block[i, j], i + (base + top), j + (base + left)))
             flat = block.ravel()
-            hit = np.flatnonzero(flat >= limit)
+            hit = np.flatnonzero(flat >= lowest)
             first, second = hit // width + top, hit % width + left
             kept = subject[first] != subject[second]
             if left == top:
                 kept &= first < second
-            tail.append(Pairs(flat[hit[kept]], first[kept] + base, second[kept] + base))
+            score = flat[hit]
+            if limits.ndim:
+                kept &= score >= np.minimum(limits[first], limits[second])
+            tail.append(Pairs(score[kept], first[kept] + base, second[kept] + base))
+            watch.scored(block.size)
     return Pairs.joined(genuine), Pairs.joined(tail)
 
 
-def sampled_scores(rows: Float32s, subject: Ints, rng: np.random.Generator) -> tuple[Float32s, Float32s]:
-    """Genuine and impostor scores among a sample of whole subjects, both sorted ascending.
+def sampled_pairs(rows: Float32s, subject: Ints, rng: np.random.Generator) -> tuple[Pairs, Pairs]:
+    """Genuine and impostor pairs among a sample of whole subjects, with their rows.
 
-    Exact when the panel has no more than `SAMPLE_ROWS` rows.
+    Everything when the panel has no more than `SAMPLE_ROWS` rows.
     """
+    kept = np.arange(len(rows))
     if len(rows) > SAMPLE_ROWS:
         codes, inverse = np.unique(subject, return_inverse=True)
         per_subject = len(rows) / codes.size
@@ -141,6 +157,14 @@ def sampled_scores(rows: Float32s, subject: Ints, rng: np.random.Generator) -> t
         mask = np.zeros(codes.size, dtype=np.bool_)
         mask[chosen] = True
         kept = np.flatnonzero(mask[inverse])[: 2 * SAMPLE_ROWS]
-        rows, subject = rows[kept], subject[kept]
-    genuine, impostor = panel_scores(rows, subject, -np.inf)
+    genuine, impostor = panel_scores(rows[kept], subject[kept], -np.inf)
+    return (
+        Pairs(genuine.score, kept[genuine.first], kept[genuine.second]),
+        Pairs(impostor.score, kept[impostor.first], kept[impostor.second]),
+    )
+
+
+def sampled_scores(rows: Float32s, subject: Ints, rng: np.random.Generator) -> tuple[Float32s, Float32s]:
+    """The scores of `sampled_pairs`, both sorted ascending."""
+    genuine, impostor = sampled_pairs(rows, subject, rng)
     return np.sort(genuine.score), np.sort(impostor.score)

@@ -88,7 +88,7 @@ def null_draws(
     for k in set(columns.kind):
         chosen = kind == k
         excess[chosen] = relative_excess(value[chosen], variance[chosen], trials[chosen])
-    take_part = np.stack([e.scores.a > 0 for e in estimates]).astype(np.float64)
+    take_part = np.stack([e.scores.takes_part() for e in estimates]).astype(np.float64)
     shared = (take_part @ take_part.T)[np.ix_(columns.group, columns.group)]
     correlation = subject_correlation(np.stack([rate.replicates for rate in columns.rates], axis=1), shared)
     return draw_rates(np.array(pooled)[kind], trials, excess, correlation, replicates, rng)

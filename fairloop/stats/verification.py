@@ -127,7 +127,10 @@ def conventions_of(
     elif policy == "eer":
         chosen = "equal error rate over all groups"
     else:
-        chosen = f"smallest with FMR ≤ {fmr:g} over all {impostors.replace('_', '-')} impostor comparisons"
+        chosen = (
+            f"smallest with FMR ≤ {fmr:g} over all {'within-group ' if impostors == 'within_group' else ''}"
+        )
+        chosen += "impostor comparisons"
     return {
         "threshold policy": chosen,
         "own thresholds": f"smallest with FMR ≤ {target:.4g} over the group's impostor comparisons",

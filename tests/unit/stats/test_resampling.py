@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from fairloop.stats.design import Complete
 from fairloop.stats.resampling import ImpostorCounts, pair_errors, subject_weights
 
 
@@ -33,7 +34,7 @@ def subjects_share(seed, subjects=25, images=3):
 @pytest.mark.parametrize("images", [1, 3])
 def test_dyadic_variance_is_the_formula_over_pairs_of_subjects(images):
     share = subjects_share(0, images=images)
-    counts = ImpostorCounts(errors_of(share, images), np.full(25, float(images)), np.zeros(25))
+    counts = ImpostorCounts(errors_of(share, images), Complete(np.full(25, float(images)), np.zeros(25)))
     assert counts.comparisons == 300 * images**2
     assert counts.dyadic_variance() == pytest.approx(definition(share, 300), rel=1e-9)
 
@@ -44,7 +45,7 @@ def test_dyadic_variance_of_pairs_that_touch_a_group_is_the_formula_over_those_p
     a, b = n, np.where(inside, 0.0, n)
     pairs = np.triu(np.outer(a, a) - np.outer(b, b), 1)
     errors = rng.binomial(pairs.astype(int), 0.2).astype(float)
-    counts = ImpostorCounts(sparse.csr_array(errors), a, b)
+    counts = ImpostorCounts(sparse.csr_array(errors), Complete(a, b))
     p = errors.sum() / pairs.sum()
     e = errors - p * pairs
     full = e + e.T
@@ -55,13 +56,13 @@ def test_dyadic_variance_of_pairs_that_touch_a_group_is_the_formula_over_those_p
 
 def test_dyadic_variance_is_never_less_than_that_of_independent_comparisons():
     errors = sparse.csr_array(([1.0], ([0], [1])), shape=(4, 4))
-    counts = ImpostorCounts(errors, np.ones(4), np.zeros(4))
+    counts = ImpostorCounts(errors, Complete(np.ones(4), np.zeros(4)))
     assert counts.dyadic_variance() >= (1 / 6) * (5 / 6) / 6
 
 
 def test_replicates_weigh_a_pair_by_the_product_of_its_subjects():
     share = subjects_share(2, images=2)
-    counts = ImpostorCounts(errors_of(share, 2), np.full(25, 2.0), np.zeros(25))
+    counts = ImpostorCounts(errors_of(share, 2), Complete(np.full(25, 2.0), np.zeros(25)))
     weights = subject_weights([np.arange(25)], 25, 50, np.random.default_rng(0))
     errors, comparisons = counts.replicates(weights)
     for r in range(50):
@@ -90,8 +91,8 @@ def test_errors_by_pair_of_subjects_add_up():
 
 
 def test_degrees_of_freedom_fall_when_few_subjects_cause_most_errors():
-    even = ImpostorCounts(errors_of(subjects_share(3), 3), np.full(25, 3.0), np.zeros(25))
+    even = ImpostorCounts(errors_of(subjects_share(3), 3), Complete(np.full(25, 3.0), np.zeros(25)))
     share = np.zeros((25, 25))
     share[0, 1:] = share[1:, 0] = np.linspace(0, 1, 24)
-    wolf = ImpostorCounts(errors_of(share, 3), np.full(25, 3.0), np.zeros(25))
+    wolf = ImpostorCounts(errors_of(share, 3), Complete(np.full(25, 3.0), np.zeros(25)))
     assert wolf.degrees_of_freedom() < 3 < even.degrees_of_freedom()

@@ -41,14 +41,15 @@ def test_counts_and_thresholds_are_those_of_every_pair(impostors, fmr, monkeypat
     report = evaluate_verification(
         world.embeddings, world.subjects, world.groups, fmr=fmr, impostors=impostors, replicates=QUICK
     )
-    assert report.threshold == threshold_at_fmr(pool, fmr)
+    mated = np.concatenate([genuine for genuine, _ in expected.values()])
+    assert report.threshold == threshold_at_fmr(pool, fmr, mated)
     assert report.fmr == (pool >= report.threshold).mean()
     for record in report.groups:
         genuine, impostor = expected[record.group]
         assert (record.genuine, record.impostor) == (genuine.size, impostor.size)
         assert record.false_matches == (impostor >= report.threshold).sum()
         assert record.false_non_matches == (genuine < report.threshold).sum()
-        assert record.own_threshold == threshold_at_fmr(impostor, fmr)
+        assert record.own_threshold == threshold_at_fmr(impostor, fmr, genuine)
         assert record.fnmr_at_own_threshold == (genuine < record.own_threshold).mean()
 
 
@@ -84,7 +85,9 @@ def test_a_fixed_threshold_is_used_as_it_is_and_its_fmr_reported():
     assert report.threshold == 0.25
     assert report.fmr == report.target_fmr == (pool >= 0.25).mean()
     for record in report.groups:
-        assert record.own_threshold == threshold_at_fmr(expected[record.group][1], report.fmr)
+        assert record.own_threshold == threshold_at_fmr(
+            expected[record.group][1], report.fmr, expected[record.group][0]
+        )
 
 
 def test_equal_error_policy_is_where_both_errors_meet():
