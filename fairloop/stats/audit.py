@@ -16,6 +16,7 @@ from fairloop.stats.annotator_error import (
     default_method,
 )
 from fairloop.stats.audit_report import AuditReport, CellRecord, RequestedRecord
+from fairloop.stats.clusters import proportion_interval
 from fairloop.stats.distribution import (
     chi_square_rows,
     distribution,
@@ -25,15 +26,9 @@ from fairloop.stats.distribution import (
     target_shares,
     total_variation_rows,
 )
-from fairloop.stats.intervals import (
-    Interval,
-    clopper_pearson,
-    shifted_percentiles,
-    t_widening,
-    wilson,
-)
+from fairloop.stats.gaps import above_zero
+from fairloop.stats.intervals import Interval, shifted_percentiles, wilson
 from fairloop.stats.measure import Floats
-from fairloop.stats.null import SIGNIFICANT, p_value
 from fairloop.stats.report import Summary
 from fairloop.stats.roster import Labels, known
 
@@ -104,21 +99,6 @@ def _codes(labels: Labels, number: Mapping[str, int]) -> Ints:
     return codes
 
 
-def _interval(count: int, total: int, replicates: Floats | None, clusters: int) -> Interval | None:
-    """Wilson's, or percentiles of cluster replicates widened to t and to S/(S − 1)."""
-    if total == 0:
-        return None
-    if replicates is None:
-        return wilson(count, total)
-    if count in (0, total):
-        # All clusters agree, so they are the trials.
-        return clopper_pearson(0 if count == 0 else clusters, clusters)
-    value = count / total
-    factor = t_widening(clusters - 1) * float(np.sqrt(clusters / (clusters - 1)))
-    low, high = np.quantile(value + factor * (replicates - value), [0.025, 0.975])
-    return max(0.0, float(low)), min(1.0, float(high))
-
-
 def share_rows(counts: Floats, total: Floats) -> Floats:
     """counts / total, 0 where the total is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -140,25 +120,6 @@ _DISTANCES = (
 )
 
 
-def _summary(name: str, formula: str, value: float, replicates: Floats, null: Floats) -> Summary:
-    p = p_value(value, null)
-    low, high = shifted_percentiles(replicates, value)
-    flags: tuple[str, ...] = ()
-    if p >= SIGNIFICANT:
-        low, flags = 0.0, ("not_above_null",)
-    return Summary(
-        name=name,
-        formula=formula,
-        fair=0.0,
-        value=value,
-        interval=(max(low, 0.0), high),
-        null_mean=float(null.mean()),
-        null_p95=float(np.quantile(null, 0.95)),
-        p_value=p,
-        flags=flags,
-    )
-
-
 def _summaries(
     shares: Floats, target: Floats, drawn: Floats, effective: int, rng: np.random.Generator
 ) -> dict[str, Summary]:
@@ -171,7 +132,7 @@ def _summaries(
             found[name] = Summary(name, formula, 0.0, None, None, None, None, None, undefined)
             continue
         replicates = np.asarray(rows(drawn, target))
-        found[name] = _summary(name, formula, value, replicates, np.asarray(rows(null, target)))
+        found[name] = above_zero(name, formula, value, replicates, np.asarray(rows(null, target)))
     return found
 
 
@@ -259,7 +220,7 @@ def audit_distribution(
 
     def interval(column: int, whole: float, drawn_whole: Floats) -> Interval | None:
         replicate = share_rows(drawn[:, column], drawn_whole) if clustered else None
-        return _interval(int(total[column]), int(whole), replicate, groups)
+        return proportion_interval(int(total[column]), int(whole), replicate, groups)
 
     corrected: list[tuple[float, Interval] | None] = [None] * k
     flags = []
