@@ -11,21 +11,20 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from fairloop.reporting.measured import (
+    Classification,
+    Estimate,
+    NoFace,
+    Part,
+    RateTable,
+    Shares,
+    Verification,
+)
 
-class Part(BaseModel):
-    """Frozen, and strict about unknown fields: a typo is an error, not a hole in the page."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Estimate(Part):
-    """A value with the ends of its interval; all None where it is undefined."""
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
+Section = Literal["shares", "verification", "classification", "rates"]
+"""Where on the page a figure belongs."""
 
 
 class Verdict(Part):
@@ -45,159 +44,9 @@ class Highlight(Part):
     before: Estimate | None = None
     after: Estimate
     format: Literal["percent", "number", "count"] = "number"
-    note: str = ""
-
-
-class CellShare(Part):
-    """One cell's share before and after. `ratio` is after / before.
-
-    `share` is of images with a certain label, `of_faces` of images with a face.
-    """
-
-    cell: str
-    target: float
-    before_count: int | None = None
-    before: Estimate | None = None
-    before_of_faces: Estimate | None = None
-    after_count: int | None = None
-    after: Estimate | None = None
-    after_of_faces: Estimate | None = None
-    ratio: Estimate | None = None
-
-
-class Distance(Part):
-    """A distance to the target, beside what chance alone would give on target."""
-
-    name: str
-    formula: str
-    before: Estimate | None = None
-    before_null_p95: float | None = None
-    before_p_value: float | None = None
-    after: Estimate | None = None
-    after_null_p95: float | None = None
-    after_p_value: float | None = None
-    change: Estimate | None = None
-
-
-class LeftOut(Part):
-    """Images outside the shares: no face, uncertain label, unreadable bytes."""
-
-    outcome: str
-    before_count: int | None = None
-    before: Estimate | None = None
-    after_count: int | None = None
-    after: Estimate | None = None
-
-
-class Shares(Part):
-    """Who is in the images, before and after, by one label source."""
-
-    label_source: str
-    sample: str
-    """What was audited: "unrejected samples of the published sampler, seed 7"."""
-    before_name: str = "before"
-    after_name: str = "after"
-    before_images: int | None = None
-    after_images: int | None = None
-    cells: tuple[CellShare, ...]
-    distances: tuple[Distance, ...] = ()
-    left_out: tuple[LeftOut, ...] = ()
-    conventions: tuple[str, ...] = ()
-
-
-class NoFace(Part):
-    """How often the detector found no face in images made for one cell or prompt."""
-
-    set: str
-    cell: str
-    images: int
-    no_face: Estimate
-    hit: Estimate | None = None
-    """Share of these images that were labelled as the cell they were made for."""
-
-
-class GroupRates(Part):
-    """One group's error rates in one arm: means over its runs.
-
-    `*_null` are the ends between which 95 % of this group's rate would lie if
-    all groups had the pooled rate.
-    """
-
-    group: str
-    subjects: int
-    images: int
-    genuine: int
-    impostor: int
-    false_matches: tuple[int, ...]
-    """At the common threshold, one per run."""
-    false_non_matches: tuple[int, ...]
-    fmr: Estimate
-    fnmr: Estimate
-    fnmr_at_own_threshold: Estimate
-    fmr_null: tuple[float, float] | None = None
-    fnmr_null: tuple[float, float] | None = None
-    fnmr_at_own_threshold_null: tuple[float, float] | None = None
-    fta: float
-    flags: tuple[str, ...] = ()
-
-
-class SummaryValue(Part):
-    """One summary of an arm beside its null floor."""
-
-    name: str
-    formula: str
-    fair: float
-    estimate: Estimate
-    null_mean: float | None = None
     null_p95: float | None = None
-    p_value: float | None = None
-
-
-class ArmRates(Part):
-    """One arm: all its training runs on the same evaluation images."""
-
-    name: str
-    runs: int
-    thresholds: tuple[float, ...]
-    groups: tuple[GroupRates, ...]
-    summaries: tuple[SummaryValue, ...]
-
-
-class DifferenceValue(Part):
-    """Second arm minus first. `decides` names the interval that `estimate` holds."""
-
-    name: str
-    formula: str
-    estimate: Estimate
-    decides: str
-    joint: Estimate
-    """Seeds and subjects resampled together."""
-    by_seed: tuple[float, ...]
-    seed_share: float | None = None
-    subject_share: float | None = None
-
-
-class ControlValue(Part):
-    """One run of an arm against its others: nothing was changed."""
-
-    arm: str
-    measure: str
-    estimate: Estimate
-    called_change: bool
-
-
-class Verification(Part):
-    """Error rates of two arms by group, and how they differ."""
-
-    threshold_policy: str
-    group_source: str
-    """Where the groups' labels come from."""
-    measure: str
-    arms: tuple[ArmRates, ...]
-    differences: tuple[DifferenceValue, ...] = ()
-    control: ControlValue | None = None
-    notes: tuple[str, ...] = ()
-    conventions: tuple[str, ...] = ()
+    """What chance alone exceeds in 5 % of equal worlds."""
+    note: str = ""
 
 
 class Decision(Part):
@@ -232,7 +81,12 @@ class Figure(Part):
     caption: str
     alt: str
     svg: str
-    section: Literal["shares", "verification"] = "verification"
+    section: Section = "verification"
+
+    @property
+    def leads(self) -> bool:
+        """Whether it stands before the tables of its section: it shows what they hold."""
+        return self.name in ("rates", "differences", "shares", "share-bars", "share-change", "classification")
 
 
 class Face(Part):
@@ -254,8 +108,8 @@ class Document(Part):
 
     document_schema: Literal["fairloop.report/1"] = Field(default="fairloop.report/1", alias="schema")
     title: str
-    created: str
-    """RFC 3339, UTC."""
+    created: str | None = None
+    """RFC 3339, UTC; None where equal inputs must give equal bytes."""
     verdict: Verdict | None = None
     limits: tuple[str, ...] = ()
     """What the numbers do not say; printed right under the verdict."""
@@ -263,6 +117,8 @@ class Document(Part):
     shares: Shares | None = None
     no_faces: tuple[NoFace, ...] = ()
     verification: Verification | None = None
+    classification: Classification | None = None
+    rates: RateTable | None = None
     decisions: tuple[Decision, ...] = ()
     budget: tuple[BudgetLine, ...] = ()
     peak_memory_bytes: int | None = None

@@ -19,8 +19,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from matplotlib.font_manager import findfont, get_font
 
-from fairloop.reporting.document import Estimate, Figure, Section
-from fairloop.reporting.wording import readable
+from fairloop.reporting.document import Figure, Section
+from fairloop.reporting.measured import Estimate
+from fairloop.reporting.wording import readable, shortened
 
 BEFORE, AFTER, BAND, INK, FAINT = "#D55E00", "#0072B2", "#BBBBBB", "#222222", "#6A6A6A"
 ARM_STYLES = (("o", BEFORE, "white"), ("s", AFTER, AFTER))
@@ -104,11 +105,7 @@ def drawn_names(groups: Sequence[str], length: int = NAME_LENGTH) -> list[str]:
     """Readable names, short enough to draw, and different wherever the groups are."""
     names: list[str] = []
     for group in groups:
-        name = drawable(readable(group).replace("\n", " "))
-        if len(name) > length:
-            # Long names tend to differ at their ends.
-            tail = length // 3
-            name = f"{name[: length - tail - 1]}…{name[-tail:]}"
+        name = shortened(drawable(readable(group).replace("\n", " ")), length)
         names.append(name or "(no name)")
     return [name if names.count(name) == 1 else f"{name} ({k})" for k, name in enumerate(names, 1)]
 
@@ -141,7 +138,7 @@ class Sheet:
 
 def sheet(height: float, note: str, width: float = WIDTH) -> Sheet:
     """An empty sheet with what a figure must say without its page: numbers, threshold, who labelled."""
-    lines = textwrap.wrap(drawable(note), int(16.1 * width))
+    lines = textwrap.wrap(drawable(note), int(16.1 * width), break_on_hyphens=False)
     foot = 0.1 + 0.15 * len(lines)
     canvas = Canvas(figsize=(width, height + foot))
     canvas.text(

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from fairloop.reporting.document import Document
-from fairloop.reporting.drawing import readable
+from fairloop.reporting.wording import readable
 from fairloop.stats.report import significant
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -24,11 +24,15 @@ def _signed(value: float) -> str:
     return f"{'+' if value > 0 else ''}{significant(value)}"
 
 
+_CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160)], "\ufffd")
+"""Control characters, which HTML does not allow: from a name that somebody gave."""
+
 FORMATS: dict[str, tuple[Callable[[float], str], str]] = {
     "percent": (lambda value: significant(100 * value), " %"),
     "number": (significant, ""),
     "short": (lambda value: f"{value:g}", ""),
     "count": (lambda value: f"{value:,.0f}", ""),
+    "threshold": (lambda value: f"{value:.4f}", ""),
     "signed": (_signed, ""),
     "seconds": (lambda value: f"{value:.0f}" if value >= 9.95 else f"{value:.1f}", " s"),
     "gigabytes": (lambda value: f"{value / 1e9:.1f}", " GB"),
@@ -101,6 +105,7 @@ def render(document: Document) -> str:
     numbers = _Numbers(plain)
     environment.filters["readable"] = readable
     environment.filters["data_uri"] = _svg_uri
-    return environment.get_template("page.html.j2").render(
+    written = environment.get_template("page.html.j2").render(
         d=document, n=numbers.number, e=numbers.estimate, interval=numbers.interval
     )
+    return written.translate(_CONTROLS)

@@ -1,25 +1,19 @@
 """The page shows the document's numbers, all of them readable back, and needs nothing from outside."""
 
 import json
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from fairloop.reporting import plots, sections
-from fairloop.reporting.document import (
-    BudgetLine,
-    Decision,
-    Document,
-    Estimate,
-    Face,
-    FaceRow,
-    Highlight,
-    Provenance,
-)
+from fairloop.reporting import sections
+from fairloop.reporting.document import BudgetLine, Decision, Document, Face, FaceRow, Highlight, Provenance
+from fairloop.reporting.figures import figures
+from fairloop.reporting.figures.differences import differences_figure
+from fairloop.reporting.measured import Estimate
 from fairloop.reporting.page import FORMATS, look_up, render
 from fairloop.stats import audit_distribution, compare_audits, compare_recognizers, score_densities
+from tests.support.pages import Reader
 
 CELLS = [
     "gender=female,skin_tone_band=dark",
@@ -31,29 +25,6 @@ PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
     "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-
-
-class Reader(HTMLParser):
-    """Collects what a test asks of a page."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.numbers, self.tags, self.text, self._open = {}, [], [], None
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag == "data":
-            self._open = dict(attrs)
-
-    def handle_data(self, data):
-        self.text.append(data)
-        if self._open is not None:
-            self.numbers.setdefault(self._open["data-path"], []).append((self._open["data-value"], data))
-            self._open = None
-
-    def find(self, name):
-        return [attrs for tag, attrs in self.tags if tag == name]
 
 
 def stored(report):
@@ -119,8 +90,8 @@ def document(arms):
 
 @pytest.fixture(scope="module")
 def page(document):
-    figures = tuple(plot.figure for plot in plots.figures(document))
-    return Reader(render(document.model_copy(update={"figures": figures})))
+    drawn = tuple(plot.figure for plot in figures(document))
+    return Reader(render(document.model_copy(update={"figures": drawn})))
 
 
 def test_every_number_on_the_page_is_the_documents(document, page):
@@ -225,8 +196,8 @@ def test_a_thumbnail_must_be_an_inline_image():
 
 
 def test_figures_say_how_many_at_which_threshold_and_by_whose_labels(document, arms):
-    made = {plot.figure.name: plot for plot in plots.figures(document, arms[1])}
-    assert set(made) == {"shares", "rates", "differences", "densities"}
+    made = {plot.figure.name: plot for plot in figures(document, arms[1])}
+    assert set(made) == {"shares", "share-bars", "share-change", "rates", "differences", "densities"}
     assert SOURCE in made["shares"].figure.caption
     for name in ("rates", "densities"):
         caption = made[name].figure.caption
@@ -240,7 +211,7 @@ def test_figures_say_how_many_at_which_threshold_and_by_whose_labels(document, a
 
 
 def test_the_same_document_gives_the_same_figures(document):
-    first, second = (plots.differences_figure(document.verification) for _ in range(2))
+    first, second = (differences_figure(document.verification) for _ in range(2))
     assert first == second
 
 

@@ -1,0 +1,41 @@
+"""Parts of the report document from stored reports: conversion, no computation.
+
+The bodies are what `to_dict` of an `AuditReport`, an `AuditChange`, a
+`VerificationReport` or a `ComparisonReport` gives, fresh or read back from JSON.
+"""
+
+from __future__ import annotations
+
+from fairloop.reporting.sections.classification import classification
+from fairloop.reporting.sections.finding import (
+    balance,
+    classified,
+    compared,
+    distance,
+    finding,
+    highlights,
+    limits,
+    verdict,
+)
+from fairloop.reporting.sections.parts import estimate
+from fairloop.reporting.sections.rates import rates
+from fairloop.reporting.sections.shares import no_faces, shares
+from fairloop.reporting.sections.verification import evaluation, verification
+
+__all__ = [
+    "balance",
+    "classification",
+    "classified",
+    "compared",
+    "distance",
+    "estimate",
+    "evaluation",
+    "finding",
+    "highlights",
+    "limits",
+    "no_faces",
+    "rates",
+    "shares",
+    "verdict",
+    "verification",
+]
