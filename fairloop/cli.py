@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from fairloop.errors import FairloopError
+from fairloop.standalone.commands import evaluate, stats
 
 __all__ = ["main"]
 
@@ -94,6 +95,10 @@ def _load(point: importlib.metadata.EntryPoint) -> click.Command:
 @click.version_option(package_name="fairloop")
 def main() -> None:
     """Close the loop on demographic bias in face recognition."""
+
+
+main.add_command(evaluate)
+main.add_command(stats)
 
 
 @main.group()

@@ -43,6 +43,29 @@ def test_the_wheel_holds_fairloop_its_catalogue_and_nothing_else(wheel: Path) ->
     assert "fairloop = fairloop.cli:main" in points
 
 
+def test_the_unpacked_wheel_summarises_rates_without_a_checkout(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    (tmp_path / "rates.csv").write_text("group,fmr,fnmr\na,0.01,0.05\nb,0.04,0.20\n")
+    code = (
+        "import sys, fairloop\n"
+        f"assert fairloop.__file__.startswith({str(tmp_path)!r}), fairloop.__file__\n"
+        "from fairloop.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "stats", "summary", "rates.csv"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "inequity rate" in done.stdout
+    assert (tmp_path / "rates-summary" / "index.html").is_file()
+
+
 def test_the_unpacked_wheel_finds_its_catalogue_and_explains_the_missing_audit(
     wheel: Path, tmp_path: Path
 ) -> None:

@@ -1,0 +1,1 @@
+"""The statistics on users' own files: `fairloop evaluate` and `fairloop stats`, without the services."""

@@ -1,0 +1,98 @@
+"""The folder that a command writes: there as a whole, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from fairloop.errors import Exhausted, InvalidInput, PreconditionFailed
+
+SCHEMA = "fairloop.folder-report/1"
+MANIFEST = "manifest.json"
+
+
+def check_folder(folder: Path, overwrite: bool) -> Path:
+    """The resolved folder, after everything that can be known before work begins.
+
+    Raises `InvalidInput` when it exists without `overwrite`, or when what exists
+    holds anything that no such command wrote: nothing else is ever deleted.
+    """
+    target = folder.resolve()
+    if target.is_dir():
+        _check_ours(target, folder)
+        if not overwrite and any(target.iterdir()):
+            raise InvalidInput("--to", f"{folder} exists; --overwrite replaces it, or name another")
+    elif target.exists():
+        raise InvalidInput("--to", f"{folder} is a file; name a folder")
+    return target
+
+
+def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
+    """Writes the files and `manifest.json` beside the target, then takes its name.
+
+    Raises `PreconditionFailed` when another process writes to it or the place
+    cannot be written to, `Exhausted` when there is no room.
+    """
+    partial = target.with_name(f".{target.name}.partial")
+    replaced = target.with_name(f".{target.name}.replaced")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir(mode=0o700, exist_ok=True)
+        handle = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _fill(partial, files)
+            if replaced.exists():  # a replacement that was killed between its renames
+                shutil.rmtree(replaced) if target.exists() else os.rename(replaced, target)
+            if target.exists():
+                os.rename(target, replaced)
+            os.rename(partial, target)
+            shutil.rmtree(replaced, ignore_errors=True)
+        except BlockingIOError:
+            raise PreconditionFailed(
+                f"another process is writing to {target}; wait or name another"
+            ) from None
+        except BaseException:
+            with contextlib.suppress(OSError):
+                shutil.rmtree(partial)
+            raise
+        finally:
+            os.close(handle)
+    except OSError as error:
+        kind = Exhausted if error.errno in (errno.ENOSPC, errno.EDQUOT) else PreconditionFailed
+        raise kind(
+            f"{target} cannot be written ({error.strerror or error}); name another with --to"
+        ) from error
+
+
+def _fill(folder: Path, files: Mapping[str, bytes]) -> None:
+    for left in folder.iterdir():
+        left.unlink()
+    hashes = {}
+    for name, data in sorted(files.items()):
+        (folder / name).write_bytes(data)
+        hashes[name] = hashlib.sha256(data).hexdigest()
+    manifest = {"schema": SCHEMA, "files": hashes}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def _check_ours(target: Path, folder: Path) -> None:
+    names = sorted(path.name for path in target.iterdir())
+    if not names:
+        return
+    try:
+        found = json.loads((target / MANIFEST).read_bytes())
+        ours = set(found["files"]) if found["schema"] == SCHEMA else set()
+    except (OSError, ValueError, TypeError, KeyError):
+        ours = set()
+    strange = [name for name in names if name != MANIFEST and name not in ours]
+    if strange or not ours:
+        what = f"holds {(strange or names)[0]!r}, which no evaluation wrote"
+        raise InvalidInput("--to", f"{folder} {what}; name another folder")
