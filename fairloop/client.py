@@ -197,6 +197,13 @@ class MetricsClient(_Service):
         super().__init__(name, address, token)
         self.stub = metrics_pb2_grpc.MetricsServiceStub(self.channel)
 
+    def compute_summary(
+        self, request: metrics_pb2.ComputeSummaryRequest
+    ) -> metrics_pb2.ComputeSummaryResponse:
+        """Every summary of given rates."""
+        reply: metrics_pb2.ComputeSummaryResponse = self.call(self.stub.ComputeSummary, request)
+        return reply
+
     def audit_distribution(
         self, request: metrics_pb2.AuditDistributionRequest
     ) -> Operation[metrics_pb2.ReportResult]:
@@ -208,6 +215,12 @@ class MetricsClient(_Service):
     ) -> Operation[metrics_pb2.ReportResult]:
         """Error rates per group."""
         return self.start(self.stub.EvaluateVerification, request, metrics_pb2.ReportResult)
+
+    def evaluate_classification(
+        self, request: metrics_pb2.EvaluateClassificationRequest
+    ) -> Operation[metrics_pb2.ReportResult]:
+        """Classification errors per group and their gaps."""
+        return self.start(self.stub.EvaluateClassification, request, metrics_pb2.ReportResult)
 
     def compare_recognizers(
         self, request: metrics_pb2.CompareRecognizersRequest

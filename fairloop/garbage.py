@@ -16,7 +16,7 @@ from fairloop.serving.operation_store import OperationStore
 from fairloop.store import ObjectStore
 
 DAY_SECONDS = 86_400.0
-COLLECTIONS = ("datasets/", "annotations/", "embeddings/", "models/", "reports/")
+COLLECTIONS = ("datasets/", "annotations/", "embeddings/", "models/", "predictions/", "reports/")
 SCRATCH = ("parts/", "shards/", "checkpoints/")
 """What an operation needs only until it is final; its request and attempts stay, since they answer Get."""
 

@@ -16,6 +16,7 @@ _PATTERNS = {
     "model version": (rf"models/{SEGMENT}/versions/{HEX16}", "models/{name}/versions/{16 hex}"),
     "annotations": (rf"annotations/{HEX16}", "annotations/{16 hex}"),
     "embeddings": (rf"embeddings/{HEX16}", "embeddings/{16 hex}"),
+    "predictions": (rf"predictions/{HEX16}", "predictions/{16 hex}"),
     "report": (rf"reports/{HEX16}", "reports/{16 hex}"),
     "operation": (r"operations/[a-z]+-[a-z2-7]{26}", "operations/{service}-{26 base32}"),
 }
@@ -26,7 +27,7 @@ def check(kind: str, name: str, field: str) -> str:
     """The name itself, when it is one of this kind; `InvalidInput` naming the field otherwise.
 
     Kinds: dataset, dataset version, model, model version, annotations,
-    embeddings, report, operation.
+    embeddings, predictions, report, operation.
     """
     pattern, form = _COMPILED[kind]
     if ".." in name or not pattern.fullmatch(name):

@@ -1,4 +1,4 @@
-"""Annotation and embedding tables as resources: written in pieces, read whole or by column."""
+"""Annotation, embedding and prediction tables as resources: written in pieces, read whole or by column."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from fairloop.tables import canonical_json
 
 ANNOTATIONS = "fairloop.annotations/1"
 EMBEDDINGS = "fairloop.embeddings/1"
+PREDICTIONS = "fairloop.predictions/1"
 
-_COLLECTION = {ANNOTATIONS: "annotations", EMBEDDINGS: "embeddings"}
+_COLLECTION = {ANNOTATIONS: "annotations", EMBEDDINGS: "embeddings", PREDICTIONS: "predictions"}
 
 
 def to_parquet(records: Sequence[Mapping[str, Any]], schema: pa.Schema) -> bytes:

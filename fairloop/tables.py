@@ -1,7 +1,7 @@
-"""Rows and Arrow schemas of annotation and embedding tables.
+"""Rows and Arrow schemas of annotation, embedding and prediction tables.
 
-Both are keyed by (`image_id`, `face`); face 0 exists for every image, so a
-failure is a row, never an absence. Columns that hold a guess start with
+The first two are keyed by (`image_id`, `face`); face 0 exists for every image, so a
+failure is a row, never an absence. Predictions have one row per image. Columns that hold a guess start with
 `perceived_` and name who guessed: `perceived_{attribute}.{annotator}.label`.
 """
 
@@ -13,7 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from fairloop.errors import InvalidInput
 
 STATUSES = ("ok", "no_face", "several_faces", "corrupt", "too_large")
 """What became of one image. `several_faces` rows describe the largest face."""
@@ -132,6 +137,47 @@ def embedding_schema(dimension: int) -> pa.Schema:
     )
 
 
+def prediction_schema() -> pa.Schema:
+    """Arrow schema of a prediction table: what each image is, and what a classifier says it is.
+
+    `truth` and `predicted` are class names, null where unknown or where the
+    image has no prediction; `score` rises with the positive class, if there is one.
+    """
+    return pa.schema(
+        [
+            ("image_id", pa.string()),
+            ("subject_id", pa.string()),
+            ("truth", pa.string()),
+            ("predicted", pa.string()),
+            ("score", pa.float64()),
+        ],
+        metadata={"schema": "fairloop.predictions/1"},
+    )
+
+
+def embedding_rows(column: pa.ChunkedArray, source: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """A column of lists of floats as float32 rows (N, dimension), zero where null, and which are null.
+
+    Raises `InvalidInput` naming the source when two rows differ in length.
+    """
+    values = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    failed = np.asarray(values.is_null())
+    lengths = np.asarray(pc.list_value_length(values.drop_null()))
+    dimension = int(lengths[0]) if lengths.size else 1
+    odd = np.flatnonzero(lengths != dimension)
+    if odd.size:
+        row = int(np.flatnonzero(~failed)[odd[0]])
+        raise InvalidInput(
+            f"{source}, row {row}, column embedding",
+            f"has {lengths[odd[0]]} numbers and the first row {dimension}; all rows have the same",
+        )
+    rows = np.zeros((len(values), dimension), dtype=np.float32)
+    # A null inside a row becomes NaN, which the statistics refuse with the row's subject.
+    flat = values.drop_null().flatten().cast(pa.float32(), safe=False)
+    rows[~failed] = flat.to_numpy(zero_copy_only=False).reshape(-1, dimension)
+    return rows, failed
+
+
 def canonical_json(value: Any) -> bytes:
     """The one JSON text of a value: sorted keys, no spaces, UTF-8, no NaN."""
     return json.dumps(
@@ -140,9 +186,14 @@ def canonical_json(value: Any) -> bytes:
 
 
 def content_id(*values: Any) -> str:
-    """First 16 hex of the sha256 over the canonical JSON of the values, in order.
+    """First 16 hex of `content_sha256`: what names come from."""
+    return content_sha256(*values)[:16]
 
-    Iterators are consumed row by row, so a table's id costs no memory.
+
+def content_sha256(*values: Any) -> str:
+    """The sha256, as 64 hex, over the canonical JSON of the values, in order.
+
+    Iterators are consumed row by row, so a table's hash costs no memory.
     """
     digest = hashlib.sha256()
     for value in values:
@@ -151,4 +202,9 @@ def content_id(*values: Any) -> str:
             digest.update(row if isinstance(row, bytes) else canonical_json(row))
             digest.update(b"\n")
         digest.update(b"\0")
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
+
+
+def input_digest(inputs: Mapping[str, str]) -> str:
+    """The one sha256 of everything that a report was made from; `inputs` maps names to hashes."""
+    return content_sha256(sorted(inputs.items()))

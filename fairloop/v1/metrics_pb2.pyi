@@ -9,17 +9,124 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ReportResult(_message.Message):
-    __slots__ = ("report", "summary_json", "headline")
+    __slots__ = ("report", "summary_json", "headline", "digest", "conventions")
+    class ConventionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     REPORT_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_JSON_FIELD_NUMBER: _ClassVar[int]
     HEADLINE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    CONVENTIONS_FIELD_NUMBER: _ClassVar[int]
     report: str
     summary_json: str
     headline: str
-    def __init__(self, report: _Optional[str] = ..., summary_json: _Optional[str] = ..., headline: _Optional[str] = ...) -> None: ...
+    digest: str
+    conventions: _containers.ScalarMap[str, str]
+    def __init__(self, report: _Optional[str] = ..., summary_json: _Optional[str] = ..., headline: _Optional[str] = ..., digest: _Optional[str] = ..., conventions: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class GroupRates(_message.Message):
+    __slots__ = ("group", "fmr", "fnmr", "impostor", "genuine", "accuracy")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    FMR_FIELD_NUMBER: _ClassVar[int]
+    FNMR_FIELD_NUMBER: _ClassVar[int]
+    IMPOSTOR_FIELD_NUMBER: _ClassVar[int]
+    GENUINE_FIELD_NUMBER: _ClassVar[int]
+    ACCURACY_FIELD_NUMBER: _ClassVar[int]
+    group: str
+    fmr: float
+    fnmr: float
+    impostor: int
+    genuine: int
+    accuracy: float
+    def __init__(self, group: _Optional[str] = ..., fmr: _Optional[float] = ..., fnmr: _Optional[float] = ..., impostor: _Optional[int] = ..., genuine: _Optional[int] = ..., accuracy: _Optional[float] = ...) -> None: ...
+
+class ComputeSummaryRequest(_message.Message):
+    __slots__ = ("groups", "alpha", "seed", "replicates")
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    REPLICATES_FIELD_NUMBER: _ClassVar[int]
+    groups: _containers.RepeatedCompositeFieldContainer[GroupRates]
+    alpha: float
+    seed: int
+    replicates: int
+    def __init__(self, groups: _Optional[_Iterable[_Union[GroupRates, _Mapping]]] = ..., alpha: _Optional[float] = ..., seed: _Optional[int] = ..., replicates: _Optional[int] = ...) -> None: ...
+
+class WorstGroups(_message.Message):
+    __slots__ = ("rate", "groups")
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    rate: str
+    groups: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, rate: _Optional[str] = ..., groups: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Interval(_message.Message):
+    __slots__ = ("low", "high")
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    low: float
+    high: float
+    def __init__(self, low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
+
+class SummaryValue(_message.Message):
+    __slots__ = ("name", "formula", "fair", "value", "interval", "null_mean", "null_p95", "p_value", "flags", "value_under_zero_policy", "conventions")
+    class ConventionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FORMULA_FIELD_NUMBER: _ClassVar[int]
+    FAIR_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    NULL_MEAN_FIELD_NUMBER: _ClassVar[int]
+    NULL_P95_FIELD_NUMBER: _ClassVar[int]
+    P_VALUE_FIELD_NUMBER: _ClassVar[int]
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
+    VALUE_UNDER_ZERO_POLICY_FIELD_NUMBER: _ClassVar[int]
+    CONVENTIONS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    formula: str
+    fair: float
+    value: float
+    interval: Interval
+    null_mean: float
+    null_p95: float
+    p_value: float
+    flags: _containers.RepeatedScalarFieldContainer[str]
+    value_under_zero_policy: float
+    conventions: _containers.ScalarMap[str, str]
+    def __init__(self, name: _Optional[str] = ..., formula: _Optional[str] = ..., fair: _Optional[float] = ..., value: _Optional[float] = ..., interval: _Optional[_Union[Interval, _Mapping]] = ..., null_mean: _Optional[float] = ..., null_p95: _Optional[float] = ..., p_value: _Optional[float] = ..., flags: _Optional[_Iterable[str]] = ..., value_under_zero_policy: _Optional[float] = ..., conventions: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class ComputeSummaryResponse(_message.Message):
+    __slots__ = ("summaries", "conventions", "flags", "worst")
+    class ConventionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    SUMMARIES_FIELD_NUMBER: _ClassVar[int]
+    CONVENTIONS_FIELD_NUMBER: _ClassVar[int]
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
+    WORST_FIELD_NUMBER: _ClassVar[int]
+    summaries: _containers.RepeatedCompositeFieldContainer[SummaryValue]
+    conventions: _containers.ScalarMap[str, str]
+    flags: _containers.RepeatedScalarFieldContainer[str]
+    worst: _containers.RepeatedCompositeFieldContainer[WorstGroups]
+    def __init__(self, summaries: _Optional[_Iterable[_Union[SummaryValue, _Mapping]]] = ..., conventions: _Optional[_Mapping[str, str]] = ..., flags: _Optional[_Iterable[str]] = ..., worst: _Optional[_Iterable[_Union[WorstGroups, _Mapping]]] = ...) -> None: ...
 
 class AuditDistributionRequest(_message.Message):
-    __slots__ = ("annotations", "sources", "target", "before_annotations", "role", "seed", "request_id", "detached")
+    __slots__ = ("annotations", "sources", "target", "before_annotations", "role", "seed", "request_id", "detached", "clusters", "confusion")
     class TargetEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -35,6 +142,8 @@ class AuditDistributionRequest(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DETACHED_FIELD_NUMBER: _ClassVar[int]
+    CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    CONFUSION_FIELD_NUMBER: _ClassVar[int]
     annotations: str
     sources: _containers.RepeatedCompositeFieldContainer[_common_pb2.LabelSource]
     target: _containers.ScalarMap[str, float]
@@ -43,7 +152,24 @@ class AuditDistributionRequest(_message.Message):
     seed: int
     request_id: str
     detached: bool
-    def __init__(self, annotations: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[_common_pb2.LabelSource, _Mapping]]] = ..., target: _Optional[_Mapping[str, float]] = ..., before_annotations: _Optional[str] = ..., role: _Optional[str] = ..., seed: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ...) -> None: ...
+    clusters: str
+    confusion: _containers.RepeatedCompositeFieldContainer[ConfusionRow]
+    def __init__(self, annotations: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[_common_pb2.LabelSource, _Mapping]]] = ..., target: _Optional[_Mapping[str, float]] = ..., before_annotations: _Optional[str] = ..., role: _Optional[str] = ..., seed: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., clusters: _Optional[str] = ..., confusion: _Optional[_Iterable[_Union[ConfusionRow, _Mapping]]] = ...) -> None: ...
+
+class ConfusionRow(_message.Message):
+    __slots__ = ("truth", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    TRUTH_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    truth: str
+    labels: _containers.ScalarMap[str, float]
+    def __init__(self, truth: _Optional[str] = ..., labels: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Grouping(_message.Message):
     __slots__ = ("annotations", "sources", "groups", "min_agreement")
@@ -58,7 +184,7 @@ class Grouping(_message.Message):
     def __init__(self, annotations: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[_common_pb2.LabelSource, _Mapping]]] = ..., groups: _Optional[_Iterable[str]] = ..., min_agreement: _Optional[float] = ...) -> None: ...
 
 class EvaluateVerificationRequest(_message.Message):
-    __slots__ = ("embeddings", "grouping", "fmr", "seed", "replicates", "request_id", "detached")
+    __slots__ = ("embeddings", "grouping", "fmr", "seed", "replicates", "request_id", "detached", "threshold", "policy", "alpha", "impostors", "threshold_in_replicates")
     EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
     GROUPING_FIELD_NUMBER: _ClassVar[int]
     FMR_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +192,11 @@ class EvaluateVerificationRequest(_message.Message):
     REPLICATES_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DETACHED_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    IMPOSTORS_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_IN_REPLICATES_FIELD_NUMBER: _ClassVar[int]
     embeddings: str
     grouping: Grouping
     fmr: float
@@ -73,7 +204,40 @@ class EvaluateVerificationRequest(_message.Message):
     replicates: int
     request_id: str
     detached: bool
-    def __init__(self, embeddings: _Optional[str] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., fmr: _Optional[float] = ..., seed: _Optional[int] = ..., replicates: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ...) -> None: ...
+    threshold: float
+    policy: str
+    alpha: float
+    impostors: str
+    threshold_in_replicates: str
+    def __init__(self, embeddings: _Optional[str] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., fmr: _Optional[float] = ..., seed: _Optional[int] = ..., replicates: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., threshold: _Optional[float] = ..., policy: _Optional[str] = ..., alpha: _Optional[float] = ..., impostors: _Optional[str] = ..., threshold_in_replicates: _Optional[str] = ...) -> None: ...
+
+class EvaluateClassificationRequest(_message.Message):
+    __slots__ = ("predictions", "annotated", "grouping", "positive", "seed", "replicates", "request_id", "detached")
+    PREDICTIONS_FIELD_NUMBER: _ClassVar[int]
+    ANNOTATED_FIELD_NUMBER: _ClassVar[int]
+    GROUPING_FIELD_NUMBER: _ClassVar[int]
+    POSITIVE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    REPLICATES_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DETACHED_FIELD_NUMBER: _ClassVar[int]
+    predictions: str
+    annotated: AnnotatedLabels
+    grouping: Grouping
+    positive: str
+    seed: int
+    replicates: int
+    request_id: str
+    detached: bool
+    def __init__(self, predictions: _Optional[str] = ..., annotated: _Optional[_Union[AnnotatedLabels, _Mapping]] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., positive: _Optional[str] = ..., seed: _Optional[int] = ..., replicates: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ...) -> None: ...
+
+class AnnotatedLabels(_message.Message):
+    __slots__ = ("annotations", "source")
+    ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    annotations: str
+    source: _common_pb2.LabelSource
+    def __init__(self, annotations: _Optional[str] = ..., source: _Optional[_Union[_common_pb2.LabelSource, _Mapping]] = ...) -> None: ...
 
 class Arm(_message.Message):
     __slots__ = ("name", "embeddings")

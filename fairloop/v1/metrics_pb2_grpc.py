@@ -37,6 +37,11 @@ class MetricsServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.ComputeSummary = channel.unary_unary(
+                '/fairloop.v1.MetricsService/ComputeSummary',
+                request_serializer=fairloop_dot_v1_dot_metrics__pb2.ComputeSummaryRequest.SerializeToString,
+                response_deserializer=fairloop_dot_v1_dot_metrics__pb2.ComputeSummaryResponse.FromString,
+                _registered_method=True)
         self.AuditDistribution = channel.unary_unary(
                 '/fairloop.v1.MetricsService/AuditDistribution',
                 request_serializer=fairloop_dot_v1_dot_metrics__pb2.AuditDistributionRequest.SerializeToString,
@@ -45,6 +50,11 @@ class MetricsServiceStub:
         self.EvaluateVerification = channel.unary_unary(
                 '/fairloop.v1.MetricsService/EvaluateVerification',
                 request_serializer=fairloop_dot_v1_dot_metrics__pb2.EvaluateVerificationRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.EvaluateClassification = channel.unary_unary(
+                '/fairloop.v1.MetricsService/EvaluateClassification',
+                request_serializer=fairloop_dot_v1_dot_metrics__pb2.EvaluateClassificationRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
         self.CompareRecognizers = channel.unary_unary(
@@ -64,6 +74,13 @@ class MetricsServiceServicer:
     the store by name, writes reports.
     """
 
+    def ComputeSummary(self, request, context):
+        """All summaries of given error rates. Answers directly; nothing is stored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AuditDistribution(self, request, context):
         """Shares per cell with intervals, distance to the target with its null floor.
         """
@@ -73,6 +90,13 @@ class MetricsServiceServicer:
 
     def EvaluateVerification(self, request, context):
         """Error rates per group and their summaries, with intervals over subjects.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EvaluateClassification(self, request, context):
+        """Classification errors per group and their gaps, with intervals.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,6 +119,11 @@ class MetricsServiceServicer:
 
 def add_MetricsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'ComputeSummary': grpc.unary_unary_rpc_method_handler(
+                    servicer.ComputeSummary,
+                    request_deserializer=fairloop_dot_v1_dot_metrics__pb2.ComputeSummaryRequest.FromString,
+                    response_serializer=fairloop_dot_v1_dot_metrics__pb2.ComputeSummaryResponse.SerializeToString,
+            ),
             'AuditDistribution': grpc.unary_unary_rpc_method_handler(
                     servicer.AuditDistribution,
                     request_deserializer=fairloop_dot_v1_dot_metrics__pb2.AuditDistributionRequest.FromString,
@@ -103,6 +132,11 @@ def add_MetricsServiceServicer_to_server(servicer, server):
             'EvaluateVerification': grpc.unary_unary_rpc_method_handler(
                     servicer.EvaluateVerification,
                     request_deserializer=fairloop_dot_v1_dot_metrics__pb2.EvaluateVerificationRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'EvaluateClassification': grpc.unary_unary_rpc_method_handler(
+                    servicer.EvaluateClassification,
+                    request_deserializer=fairloop_dot_v1_dot_metrics__pb2.EvaluateClassificationRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
             'CompareRecognizers': grpc.unary_unary_rpc_method_handler(
@@ -127,6 +161,33 @@ class MetricsService:
     """Audits generated sets and evaluates recognisers by group. Reads tables from
     the store by name, writes reports.
     """
+
+    @staticmethod
+    def ComputeSummary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairloop.v1.MetricsService/ComputeSummary',
+            fairloop_dot_v1_dot_metrics__pb2.ComputeSummaryRequest.SerializeToString,
+            fairloop_dot_v1_dot_metrics__pb2.ComputeSummaryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def AuditDistribution(request,
@@ -171,6 +232,33 @@ class MetricsService:
             target,
             '/fairloop.v1.MetricsService/EvaluateVerification',
             fairloop_dot_v1_dot_metrics__pb2.EvaluateVerificationRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvaluateClassification(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairloop.v1.MetricsService/EvaluateClassification',
+            fairloop_dot_v1_dot_metrics__pb2.EvaluateClassificationRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,

@@ -24,7 +24,9 @@ def face_rows(store: ObjectStore, grid: metrics_pb2.FaceGrid) -> list[FaceRow]:
     sources = resolved(manifest, grid.sources)
     dataset = open_dataset(store, grid.dataset)
     chosen: dict[str, list[str]] = {cell: [] for cell in cells_of(sources)}
-    for image, label in zip(table["image_id"].to_pylist(), image_labels(table, sources), strict=True):
+    for image, label in zip(
+        table["image_id"].to_pylist(), image_labels(table, sources, dataset), strict=True
+    ):
         if label in chosen and len(chosen[label]) < (grid.per_cell or PER_CELL):
             chosen[label].append(image)
     caption = f"{grid.caption}: " if grid.caption else ""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from fairloop import taxonomy
+from fairloop.dataset import Dataset
 from fairloop.errors import InvalidInput, PreconditionFailed
 from fairloop.manifest import Manifest
 from fairloop.tables import guess_column
@@ -17,6 +18,8 @@ from fairloop.v1 import common_pb2
 NO_FACE = "no_face"
 UNCERTAIN = "uncertain"
 FAILED = "failed"
+GIVEN = "given"
+"""The annotator of labels that came with the data."""
 MIN_AGREEMENT = 0.8
 
 
@@ -38,6 +41,12 @@ def resolved(
     versions = annotations.details["annotators"]
     made = []
     for source in sorted(sources, key=lambda s: s.attribute):
+        if source.annotator == GIVEN:
+            version = annotations.parents[0]
+            if source.version not in ("", version):
+                raise PreconditionFailed(f"given labels are those of {version}, not {source.version}")
+            made.append(common_pb2.LabelSource(attribute=source.attribute, annotator=GIVEN, version=version))
+            continue
         found = versions.get(source.annotator)
         if found is None or [source.attribute, source.annotator] not in annotations.details["guesses"]:
             raise InvalidInput(
@@ -63,19 +72,48 @@ def cells_of(sources: Sequence[common_pb2.LabelSource]) -> list[str]:
     return taxonomy.cells([source.attribute for source in sources])
 
 
-def image_labels(table: pa.Table, sources: Sequence[common_pb2.LabelSource]) -> list[str]:
-    """Per image its cell, or no_face, uncertain, failed. Of several faces the largest counts."""
-    columns = {s.attribute: table[guess_column(s.attribute, s.annotator)].to_pylist() for s in sources}
+def image_labels(table: pa.Table, sources: Sequence[common_pb2.LabelSource], dataset: Dataset) -> list[str]:
+    """Per image its cell, or no_face, uncertain, failed. Of several faces the largest counts.
+
+    Labels that came with the data need no face to be found.
+    """
+    columns = {s.attribute: attribute_labels(table, s, dataset) for s in sources}
+    seen = any(source.annotator != GIVEN for source in sources)
     labels = []
     for position, status in enumerate(table["status"].to_pylist()):
-        if status in ("corrupt", "too_large"):
+        if seen and status in ("corrupt", "too_large"):
             labels.append(FAILED)
-        elif status == "no_face":
+        elif seen and status == "no_face":
             labels.append(NO_FACE)
         else:
             terms = {attribute: column[position] for attribute, column in columns.items()}
-            labels.append(taxonomy.format_cell(terms) if all(terms.values()) else UNCERTAIN)
+            known = {attribute: value for attribute, value in terms.items() if value}
+            labels.append(taxonomy.format_cell(known) if len(known) == len(terms) else UNCERTAIN)
     return labels
+
+
+def attribute_labels(table: pa.Table, source: common_pb2.LabelSource, dataset: Dataset) -> list[str | None]:
+    """Per image the label of one source, None where it has none.
+
+    Raises `PreconditionFailed` naming the image whose given label is no canonical value.
+    """
+    if source.annotator != GIVEN:
+        guesses: list[str | None] = table[guess_column(source.attribute, source.annotator)].to_pylist()
+        return guesses
+    allowed = taxonomy.values(source.attribute)
+    given: dict[str, str | None] = {}
+    index = dataset.index
+    for image, labels in zip(index["image_id"].to_pylist(), index["labels"].to_pylist(), strict=True):
+        value = dict(labels or ()).get(source.attribute) or None
+        if value is not None and value not in allowed:
+            raise PreconditionFailed(
+                f"{dataset.name}/images/{image} came with {source.attribute} {value!r}; "
+                f"there are {', '.join(allowed)}"
+            )
+        given[image] = value
+    if not any(given.values()):
+        raise PreconditionFailed(f"no image of {dataset.name} came with a {source.attribute}")
+    return [given[image] for image in table["image_id"].to_pylist()]
 
 
 @dataclass(frozen=True)

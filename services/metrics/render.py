@@ -6,26 +6,22 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from fairloop import names
+from fairloop import manifest, names
+from fairloop.dataset import SCHEMA as DATASET
 from fairloop.errors import InvalidInput
 from fairloop.manifest import inherited_terms, rfc3339, utc_now
-from fairloop.reporting import page, plots, sections
-from fairloop.reporting.document import (
-    BudgetLine,
-    Decision,
-    Document,
-    Estimate,
-    FaceRow,
-    Highlight,
-    Provenance,
-)
+from fairloop.reporting import page, sections
+from fairloop.reporting.document import BudgetLine, Decision, Document, FaceRow, Highlight, Provenance
+from fairloop.reporting.figures import figures
+from fairloop.reporting.measured import Estimate
+from fairloop.standalone.evaluation import Tell
 from fairloop.stats import ScoreDensity
 from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS
 from fairloop.v1 import metrics_pb2
 from services.metrics.faces import face_rows
 from services.metrics.labels import check_sources
-from services.metrics.reports import SCHEMA, put_report, read_report
+from services.metrics.reports import SCHEMA, Made, inputs_of, read_report
 
 LARGEST_CONTEXT = 4 * 2**20
 LARGEST_GRID = 20
@@ -67,13 +63,15 @@ def needed(request: metrics_pb2.RenderReportRequest) -> list[tuple[str, str]]:
     ]
 
 
-def render(store: ObjectStore, request: metrics_pb2.RenderReportRequest) -> metrics_pb2.ReportResult:
+def render(store: ObjectStore, request: metrics_pb2.RenderReportRequest, tell: Tell) -> Made:
     """Puts the reports together and renders them: JSON, figures and one self-contained page.
 
     The page is of one audit after (and the one before it), and of one
     comparison; what is not given is left out of it.
     """
+    tell("reading", 0, 2)
     body: dict[str, Any] = {"context": context_of(request), "reports": list(request.reports)}
+    shown = dict.fromkeys(grid.dataset for grid in request.grids)
     manifests = []
     for name in request.reports:
         found, report = read_report(store, name)
@@ -84,16 +82,20 @@ def render(store: ObjectStore, request: metrics_pb2.RenderReportRequest) -> metr
         arm: [ScoreDensity(**density) for density in found]
         for arm, found in body.get("comparison", {}).get("densities", {}).items()
     }
-    drawn = plots.figures(document, densities or None)
+    tell("figures", 1, 2)
+    drawn = figures(document, densities or None)
     document = document.model_copy(update={"figures": tuple(plot.figure for plot in drawn)})
-    files = {"index.html": page.render(document).encode(), "document.json": document.to_json().encode()}
+    files = {
+        "report.json": json.dumps(body, ensure_ascii=False, allow_nan=False).encode(),
+        "index.html": page.render(document).encode(),
+        "document.json": document.to_json().encode(),
+    }
     for plot in drawn:
         files[f"{plot.figure.name}.svg"] = plot.figure.svg.encode()
         files[f"{plot.figure.name}.png"] = plot.png
-    parents = [*request.reports, *dict.fromkeys(grid.dataset for grid in request.grids)]
-    name = put_report(store, "page", body, files, parents, inherited_terms(manifests))
+    read = [*manifests, *(manifest.load(store, name, DATASET) for name in shown)]
     headline = document.verdict.sentence if document.verdict else document.title
-    return metrics_pb2.ReportResult(report=name, summary_json=json.dumps(body), headline=headline)
+    return Made("page", files, body, headline, inputs_of(read), inherited_terms(manifests))
 
 
 def place_of(kind: str, report: dict[str, Any]) -> str:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from google.longrunning import operations_pb2
 
-from fairloop import manifest, names
+from fairloop import manifest
+from fairloop.errors import Cancelled
 from fairloop.serving.methods import Method, Pools
 from fairloop.serving.operations_servicer import started
 from fairloop.serving.runner import RunningOperation
 from fairloop.serving.server import Server, Service
 from fairloop.serving.settings import ServerSettings
+from fairloop.standalone.evaluation import Tell
 from fairloop.store import ObjectStore
-from fairloop.table_store import ANNOTATIONS, EMBEDDINGS
 from fairloop.v1 import metrics_pb2, metrics_pb2_grpc
-from services.metrics import audit, render, verification
+from services.metrics import audit, classification, render, summary, verification
+from services.metrics.reports import Made, commit, put_parts, result
 
 AUDIT = "MetricsService.AuditDistribution"
 EVALUATE = "MetricsService.EvaluateVerification"
+CLASSIFY = "MetricsService.EvaluateClassification"
 COMPARE = "MetricsService.CompareRecognizers"
 RENDER = "MetricsService.RenderReport"
 
@@ -30,6 +36,12 @@ class MetricsServicer(metrics_pb2_grpc.MetricsServiceServicer):
     def __init__(self, server: Server) -> None:
         self._server = server
 
+    async def ComputeSummary(  # noqa: N802
+        self, request: metrics_pb2.ComputeSummaryRequest, context: Any
+    ) -> metrics_pb2.ComputeSummaryResponse:
+        # Not on the compute thread: a quick call does not wait for a long evaluation.
+        return await self._server.pools.io(summary.compute, request)
+
     async def AuditDistribution(  # noqa: N802
         self, request: metrics_pb2.AuditDistributionRequest, context: Any
     ) -> operations_pb2.Operation:
@@ -39,6 +51,11 @@ class MetricsServicer(metrics_pb2_grpc.MetricsServiceServicer):
         self, request: metrics_pb2.EvaluateVerificationRequest, context: Any
     ) -> operations_pb2.Operation:
         return await started(self._server.runner, EVALUATE, request)
+
+    async def EvaluateClassification(  # noqa: N802
+        self, request: metrics_pb2.EvaluateClassificationRequest, context: Any
+    ) -> operations_pb2.Operation:
+        return await started(self._server.runner, CLASSIFY, request)
 
     async def CompareRecognizers(  # noqa: N802
         self, request: metrics_pb2.CompareRecognizersRequest, context: Any
@@ -59,7 +76,7 @@ def methods(loaded: None, settings: ServerSettings, store: ObjectStore, pools: P
         request_type: Any,
         check: Callable[[Any], None],
         needed: Callable[[Any], Sequence[tuple[str, str]]],
-        work: Callable[[ObjectStore, Any], metrics_pb2.ReportResult],
+        work: Callable[[ObjectStore, Any, Tell], Made],
     ) -> Method:
         async def validate(request: Any) -> None:
             check(request)
@@ -67,59 +84,61 @@ def methods(loaded: None, settings: ServerSettings, store: ObjectStore, pools: P
                 await pools.io(manifest.load, store, resource, schema)
 
         async def run(operation: RunningOperation) -> metrics_pb2.ReportResult:
-            operation.progress("computing", 0, 1, "reports")
-            result = await pools.compute(work, store, operation.request)
-            operation.progress("computing", 1, 1, "reports")
-            return result
+            with progress_of(operation) as tell:
+                made = await pools.compute(work, store, operation.request, tell)
+            prepared = await pools.io(put_parts, store, made)
+            await operation.confirm()
+            await pools.io(commit, store, prepared)
+            return result(prepared, made)
 
         return Method(name, request_type, validate, run)
 
     return [
-        method(AUDIT, metrics_pb2.AuditDistributionRequest, check_audit, needed_by_audit, audit.audit),
+        method(AUDIT, metrics_pb2.AuditDistributionRequest, audit.check, audit.needed, audit.audit),
         method(
             EVALUATE,
             metrics_pb2.EvaluateVerificationRequest,
-            check_evaluate,
-            lambda request: [(request.embeddings, EMBEDDINGS), (request.grouping.annotations, ANNOTATIONS)],
+            verification.check_evaluate,
+            verification.needed_by_evaluate,
             verification.evaluate,
+        ),
+        method(
+            CLASSIFY,
+            metrics_pb2.EvaluateClassificationRequest,
+            classification.check,
+            classification.needed,
+            classification.evaluate,
         ),
         method(
             COMPARE,
             metrics_pb2.CompareRecognizersRequest,
             verification.check_compare,
-            lambda request: [
-                *(
-                    (name, EMBEDDINGS)
-                    for arm in (request.baseline, request.candidate)
-                    for name in arm.embeddings
-                ),
-                (request.grouping.annotations, ANNOTATIONS),
-            ],
+            verification.needed_by_compare,
             verification.compare,
         ),
         method(RENDER, metrics_pb2.RenderReportRequest, render.check, render.needed, render.render),
     ]
 
 
-def check_audit(request: metrics_pb2.AuditDistributionRequest) -> None:
-    """Names and values of an audit."""
-    names.check("annotations", request.annotations, "annotations")
-    if request.before_annotations:
-        names.check("annotations", request.before_annotations, "before_annotations")
-    audit.check(request)
+@contextmanager
+def progress_of(operation: RunningOperation) -> Iterator[Tell]:
+    """What the compute thread tells its progress to; it raises there once the operation was stopped here.
 
+    A thread cannot be stopped from outside: whoever left the block, be it by a
+    cancel, is told so after the block of scores in work, and the thread is free for others.
+    """
+    loop = asyncio.get_running_loop()
+    left = threading.Event()
 
-def needed_by_audit(request: metrics_pb2.AuditDistributionRequest) -> list[tuple[str, str]]:
-    """Tables that must exist."""
-    before = [(request.before_annotations, ANNOTATIONS)] if request.before_annotations else []
-    return [(request.annotations, ANNOTATIONS), *before]
+    def tell(stage: str, done: int, total: int, unit: str = "stages") -> None:
+        if left.is_set():
+            raise Cancelled(f"{operation.name} was stopped", operation=operation.name)
+        loop.call_soon_threadsafe(operation.progress, stage, done, total, unit)
 
-
-def check_evaluate(request: metrics_pb2.EvaluateVerificationRequest) -> None:
-    """Names and values of an evaluation."""
-    names.check("embeddings", request.embeddings, "embeddings")
-    verification.check_grouping(request.grouping)
-    verification.check_common(request.fmr, request.replicates, request.seed)
+    try:
+        yield tell
+    finally:
+        left.set()
 
 
 SERVICE = Service(

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from fairloop import names, taxonomy
+from fairloop.dataset import open_dataset
 from fairloop.errors import InvalidInput, PreconditionFailed
 from fairloop.manifest import Manifest
-from fairloop.reporting.parquet import comparison_tables, verification_tables
+from fairloop.reporting.bundle import comparison_files
 from fairloop.seeds import check_seed
-from fairloop.stats import compare_recognizers, evaluate_verification, score_densities
+from fairloop.standalone.evaluation import (
+    DEFAULT_FMR,
+    DEFAULT_REPLICATES,
+    Tell,
+    VerificationOptions,
+    evaluate_faces,
+)
+from fairloop.stats import compare_recognizers, score_densities
 from fairloop.stats.compare import MEASURE, VERDICT_MEASURES
+from fairloop.stats.evaluation import InReplicates
+from fairloop.stats.tails import Impostors
 from fairloop.stats.verdict import TOLERANCE
+from fairloop.stats.watch import watched
 from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS, EMBEDDINGS, read_table
+from fairloop.tables import embedding_rows, input_digest
 from fairloop.v1 import metrics_pb2
 from services.metrics.labels import (
     MIN_AGREEMENT,
@@ -31,10 +42,11 @@ from services.metrics.labels import (
     resolved,
     source_text,
 )
-from services.metrics.reports import put_report
+from services.metrics.reports import Made, inputs_of
 
-DEFAULT_FMR = 0.001
-DEFAULT_REPLICATES = 1_000
+POLICIES = ("fmr", "threshold", "eer")
+IMPOSTORS = ("within_group", "all")
+IN_REPLICATES = ("fixed", "rechosen", "both")
 
 
 def check_grouping(grouping: metrics_pb2.Grouping) -> None:
@@ -58,6 +70,51 @@ def check_common(fmr: float, replicates: int, seed: int) -> None:
     check_seed(seed)
 
 
+def check_evaluate(request: metrics_pb2.EvaluateVerificationRequest) -> None:
+    """Everything that can be wrong with an evaluation without asking the store."""
+    names.check("embeddings", request.embeddings, "embeddings")
+    check_grouping(request.grouping)
+    check_common(request.fmr, request.replicates, request.seed)
+    for field, allowed in (
+        ("policy", POLICIES),
+        ("impostors", IMPOSTORS),
+        ("threshold_in_replicates", IN_REPLICATES),
+    ):
+        value = getattr(request, field)
+        if value and value not in allowed:
+            raise InvalidInput(field, f"{value!r} is not one of {', '.join(allowed)}")
+    if request.HasField("alpha") and not 0 <= request.alpha <= 1:
+        raise InvalidInput("alpha", f"{request.alpha} is outside 0–1")
+    if request.HasField("threshold") and not np.isfinite(request.threshold):
+        raise InvalidInput("threshold", f"{request.threshold} is not a finite cosine similarity")
+    if request.HasField("threshold") != (request.policy == "threshold") and request.policy:
+        raise InvalidInput(
+            "policy",
+            f"{request.policy!r} goes with {'no' if request.HasField('threshold') else 'a'} `threshold`",
+        )
+    if request.policy == "eer" and request.fmr:
+        raise InvalidInput("fmr", "does not go with the policy 'eer'")
+
+
+def needed_by_evaluate(request: metrics_pb2.EvaluateVerificationRequest) -> list[tuple[str, str]]:
+    """Tables that must exist."""
+    return [(request.embeddings, EMBEDDINGS), (request.grouping.annotations, ANNOTATIONS)]
+
+
+def options_of(request: metrics_pb2.EvaluateVerificationRequest) -> VerificationOptions:
+    """The request's options; what it leaves out is the default."""
+    return VerificationOptions(
+        fmr=request.fmr or None,
+        threshold=request.threshold if request.HasField("threshold") else None,
+        policy="eer" if request.policy == "eer" else None,
+        alpha=request.alpha if request.HasField("alpha") else 0.5,
+        impostors=cast(Impostors, request.impostors or IMPOSTORS[0]),
+        replicates=request.replicates or DEFAULT_REPLICATES,
+        threshold_in_replicates=cast(InReplicates, request.threshold_in_replicates or IN_REPLICATES[0]),
+        seed=request.seed,
+    )
+
+
 def check_compare(request: metrics_pb2.CompareRecognizersRequest) -> None:
     """Everything that can be wrong with a comparison without asking the store."""
     check_grouping(request.grouping)
@@ -77,22 +134,29 @@ def check_compare(request: metrics_pb2.CompareRecognizersRequest) -> None:
         )
 
 
+def needed_by_compare(request: metrics_pb2.CompareRecognizersRequest) -> list[tuple[str, str]]:
+    """Tables that must exist."""
+    tables = [*request.baseline.embeddings, *request.candidate.embeddings]
+    return [*((name, EMBEDDINGS) for name in tables), (request.grouping.annotations, ANNOTATIONS)]
+
+
 @dataclass(frozen=True)
 class Faces:
-    """The images that take part, in table order: subjects, groups, who labelled."""
+    """The images that take part, in table order; `manifest` is that of their labels."""
 
-    image_ids: list[str]
     subjects: list[str | None]
     groups: list[str | None]
     grouped: Grouped
     source: str
+    manifest: Manifest
 
 
 def read_faces(store: ObjectStore, table: pa.Table, grouping: metrics_pb2.Grouping) -> Faces:
     """Puts the subjects of an embedding table into groups by the grouping's annotation table."""
     manifest, annotations = read_table(store, grouping.annotations, ANNOTATIONS)
     sources = resolved(manifest, grouping.sources)
-    by_image = dict(zip(annotations["image_id"].to_pylist(), image_labels(annotations, sources), strict=True))
+    labels = image_labels(annotations, sources, open_dataset(store, manifest.parents[0]))
+    by_image = dict(zip(annotations["image_id"].to_pylist(), labels, strict=True))
     image_ids = table["image_id"].to_pylist()
     missing = [image for image in image_ids if image not in by_image]
     if missing:
@@ -107,7 +171,7 @@ def read_faces(store: ObjectStore, table: pa.Table, grouping: metrics_pb2.Groupi
         grouping.min_agreement or MIN_AGREEMENT,
     )
     groups = [grouped.groups.get(subject) if subject is not None else None for subject in subjects]
-    return Faces(image_ids, subjects, groups, grouped, source_text(sources))
+    return Faces(subjects, groups, grouped, source_text(sources), manifest)
 
 
 def read_embeddings(
@@ -115,46 +179,31 @@ def read_embeddings(
 ) -> tuple[Manifest, pa.Table, NDArray[np.float32], NDArray[np.bool_]]:
     """A table with its vectors, float32 (N, D), and which images failed to be acquired."""
     manifest, table = read_table(store, name, EMBEDDINGS)
-    rows = table["embedding"].to_pylist()
-    failed = np.asarray([row is None for row in rows])
-    dimension = next((len(row) for row in rows if row is not None), 1)
-    vectors = np.zeros((len(rows), dimension), np.float32)
-    for place, row in enumerate(rows):
-        if row is not None:
-            vectors[place] = row
+    vectors, failed = embedding_rows(table["embedding"], name)
     return manifest, table, vectors, failed
 
 
-def evaluate(
-    store: ObjectStore, request: metrics_pb2.EvaluateVerificationRequest
-) -> metrics_pb2.ReportResult:
+def evaluate(store: ObjectStore, request: metrics_pb2.EvaluateVerificationRequest, tell: Tell) -> Made:
     """Rates per group and their summaries, of one recogniser."""
+    tell("reading", 0, 1)
     manifest, table, vectors, failed = read_embeddings(store, request.embeddings)
     faces = read_faces(store, table, request.grouping)
-    report = evaluate_verification(
-        vectors,
-        faces.subjects,
-        faces.groups,
-        fmr=request.fmr or DEFAULT_FMR,
-        failures=failed,
-        replicates=request.replicates or DEFAULT_REPLICATES,
-        seed=request.seed,
+    inputs = inputs_of([manifest, faces.manifest])
+    facts = {**grouping_facts(faces, inputs), "model": manifest.details["model"]}
+    report, files = evaluate_faces(
+        vectors, faces.subjects, faces.groups, failed, options_of(request), facts, tell
     )
-    body = {**report.to_dict(), **grouping_facts(faces), "model": manifest.details["model"]}
-    parents = [request.embeddings, request.grouping.annotations]
-    name = put_report(store, "verification", body, verification_tables(report), parents, manifest.terms)
     garbe = report.summaries["garbe"].value
-    return metrics_pb2.ReportResult(
-        report=name,
-        summary_json=json.dumps(body),
-        headline=f"GARBE {garbe:.3f} at FMR {report.fmr:.4g}" if garbe is not None else "GARBE has no value",
-    )
+    headline = f"GARBE {garbe:.3f} at FMR {report.fmr:.4g}" if garbe is not None else "GARBE has no value"
+    return Made("verification", files, {**report.to_dict(), **facts}, headline, inputs, manifest.terms)
 
 
-def compare(store: ObjectStore, request: metrics_pb2.CompareRecognizersRequest) -> metrics_pb2.ReportResult:
+def compare(store: ObjectStore, request: metrics_pb2.CompareRecognizersRequest, tell: Tell) -> Made:
     """Whether the gap between groups is smaller in the candidate arm, over seeds and subjects."""
+    tell("reading", 0, 4)
     arms: list[list[NDArray[np.float32]]] = []
     models: list[list[str]] = []
+    read: list[Manifest] = []
     failures: NDArray[np.bool_] | None = None
     first: pa.Table | None = None
     for arm in (request.baseline, request.candidate):
@@ -168,50 +217,53 @@ def compare(store: ObjectStore, request: metrics_pb2.CompareRecognizersRequest) 
             failures = failed if failures is None else failures | failed
             arms[-1].append(vectors)
             models[-1].append(manifest.details["model"])
+            read.append(manifest)
     faces = read_faces(store, first, request.grouping)
-    report = compare_recognizers(
-        arms[0],
-        arms[1],
-        faces.subjects,
-        faces.groups,
-        fmr=request.fmr or DEFAULT_FMR,
-        measure=request.measure or MEASURE,
-        tolerance=request.tolerance or TOLERANCE,
-        names=(request.baseline.name, request.candidate.name),
-        self_graded=request.self_graded,
-        failures=failures,
-        replicates=request.replicates or DEFAULT_REPLICATES,
-        seed=request.seed,
-    )
+    tell("rates", 1, 4)
+    with watched(lambda done, total: tell("rates", done, total, "pairs of a run")):
+        report = compare_recognizers(
+            arms[0],
+            arms[1],
+            faces.subjects,
+            faces.groups,
+            fmr=request.fmr or DEFAULT_FMR,
+            measure=request.measure or MEASURE,
+            tolerance=request.tolerance or TOLERANCE,
+            names=(request.baseline.name, request.candidate.name),
+            self_graded=request.self_graded,
+            failures=failures,
+            replicates=request.replicates or DEFAULT_REPLICATES,
+            seed=request.seed,
+        )
+    tell("densities", 2, 4)
     densities = {
-        arm.name: [
-            density.to_dict()
-            for density in score_densities(
-                runs[0], faces.subjects, faces.groups, failures=failures, seed=request.seed
-            )
-        ]
+        arm.name: score_densities(runs[0], faces.subjects, faces.groups, failures=failures, seed=request.seed)
         for arm, runs in zip((request.baseline, request.candidate), arms, strict=True)
     }
-    body: dict[str, Any] = {
-        **report.to_dict(),
-        **grouping_facts(faces),
-        "densities": densities,
+    inputs = inputs_of([*read, faces.manifest])
+    facts = {
+        **grouping_facts(faces, inputs),
         "models": dict(zip((request.baseline.name, request.candidate.name), models, strict=True)),
     }
-    parents = [*request.baseline.embeddings, *request.candidate.embeddings, request.grouping.annotations]
-    name = put_report(store, "comparison", body, comparison_tables(report), parents)
-    return metrics_pb2.ReportResult(
-        report=name, summary_json=json.dumps(body), headline=report.decision.sentence
-    )
+    tell("figures", 3, 4)
+    files = comparison_files(report, facts, densities=densities)
+    summary = {
+        **report.to_dict(),
+        **facts,
+        "densities": {name: [d.to_dict() for d in found] for name, found in densities.items()},
+    }
+    return Made("comparison", files, summary, report.decision.sentence, inputs)
 
 
-def grouping_facts(faces: Faces) -> dict[str, Any]:
-    """Who was put where, by whom, and who was left out."""
+def grouping_facts(faces: Faces, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """Who was put where, by whom, who was left out, and what was read."""
     sizes: dict[str, int] = {}
     for group in faces.grouped.groups.values():
         sizes[group] = sizes.get(group, 0) + 1
     return {
         "label_source": faces.source,
+        "inputs": dict(inputs),
+        "digest": input_digest(inputs),
         "subjects_by_group": sizes,
         "subjects_left_out": dict(faces.grouped.left_out),
     }
@@ -222,6 +274,3 @@ def check_same_images(first: pa.Table, table: pa.Table, name: str) -> None:
     for column in ("image_id", "subject_id"):
         if not first[column].equals(table[column]):
             raise PreconditionFailed(f"{name} is not of the same images as the first embedding table")
-
-
-__all__: Sequence[str] = ["check_compare", "compare", "evaluate"]

@@ -18,10 +18,11 @@ GOOD = {
     "model version": [f"models/dcgan-faces/versions/{VERSION}"],
     "annotations": [f"annotations/{VERSION}"],
     "embeddings": [f"embeddings/{VERSION}"],
+    "predictions": [f"predictions/{VERSION}"],
     "report": [f"reports/{VERSION}"],
     "operation": ["operations/generator-" + "a2" * 13],
 }
-ARTICLES = {"operation": "an ", "annotations": "", "embeddings": ""}
+ARTICLES = {"operation": "an ", "annotations": "", "embeddings": "", "predictions": ""}
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, found in GOOD.items() for name in found])
