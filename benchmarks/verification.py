@@ -26,7 +26,9 @@ GOAL_RATIO = 2.5
 GOAL_PEAK_MB = 500
 
 
-def world(images: int, dimension: int, per_subject: int, groups: int) -> tuple[np.ndarray, list[str], list[str]]:
+def world(
+    images: int, dimension: int, per_subject: int, groups: int
+) -> tuple[np.ndarray, list[str], list[str]]:
     """Subjects of `per_subject` images in groups that differ in how far their images scatter."""
     rng = np.random.default_rng(0)
     subjects = images // per_subject
