@@ -99,6 +99,31 @@ class Options:
         }
 
 
+def check_choice(
+    fmr: float | None,
+    threshold: float | None,
+    policy: str | None,
+    impostors: str,
+    *,
+    policies: tuple[str, ...] = ("eer",),
+) -> None:
+    """Raises InvalidInput unless the threshold is chosen in exactly one way, and impostors too."""
+    if policy is not None and policy not in policies:
+        raise InvalidInput(
+            "policy", f"{policy!r}; it is {' or '.join(map(repr, policies))}, or give `fmr` or `threshold`"
+        )
+    if (policy is None) == (fmr is None and threshold is None):
+        raise InvalidInput(
+            "fmr", "give `fmr`, `threshold` or `policy` (a `threshold` may come with an `fmr`)"
+        )
+    if fmr is not None and not 0.0 < fmr < 1.0:
+        raise InvalidInput("fmr", f"{fmr} is outside 0–1, both excluded")
+    if threshold is not None and not np.isfinite(threshold):
+        raise InvalidInput("threshold", f"{threshold} is not a finite similarity")
+    if impostors not in ("within_group", "all"):
+        raise InvalidInput("impostors", f"{impostors!r}; it is 'within_group' or 'all'")
+
+
 @dataclass(frozen=True)
 class Sample:
     """What the scores were made of, beyond the scores.

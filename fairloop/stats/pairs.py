@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fairloop.errors import InvalidInput
 from fairloop.stats.curves import allowed_errors, threshold_from_tail
-from fairloop.stats.evaluation import InReplicates, Method, Options, finish
+from fairloop.stats.evaluation import InReplicates, Method, Options, check_choice, finish
 from fairloop.stats.lfw import FoldLabels, best_accuracy_threshold, fold_codes
 from fairloop.stats.pair_list import (
     PairGroups,
@@ -141,18 +141,7 @@ def _check(
     options: Options,
     identified: bool,
 ) -> None:
-    if policy not in (None, "eer", "10_fold_accuracy"):
-        raise InvalidInput("policy", f"{policy!r}; it is 'eer' or '10_fold_accuracy', or give `fmr`")
-    if (policy is None) == (fmr is None and threshold is None):
-        raise InvalidInput(
-            "fmr", "give `fmr`, `threshold` or `policy` (a `threshold` may come with an `fmr`)"
-        )
-    if fmr is not None and not 0.0 < fmr < 1.0:
-        raise InvalidInput("fmr", f"{fmr} is outside 0–1, both excluded")
-    if threshold is not None and not np.isfinite(threshold):
-        raise InvalidInput("threshold", f"{threshold} is not a finite similarity")
-    if impostors not in ("within_group", "all"):
-        raise InvalidInput("impostors", f"{impostors!r}; it is 'within_group' or 'all'")
+    check_choice(fmr, threshold, policy, impostors, policies=("eer", "10_fold_accuracy"))
     if policy == "10_fold_accuracy" and not folds:
         raise InvalidInput("folds", "10_fold_accuracy needs the fold of every pair")
     if folds and threshold is not None:

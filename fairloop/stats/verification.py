@@ -8,8 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fairloop.errors import InvalidInput
-from fairloop.stats.evaluation import InReplicates, Method, Null, Options, Sample, finish
+from fairloop.stats.evaluation import InReplicates, Method, Null, Options, Sample, check_choice, finish
 from fairloop.stats.report import VerificationReport
 from fairloop.stats.resampling import Float32s
 from fairloop.stats.roster import Labels, Roster, roster
@@ -78,7 +77,7 @@ def evaluate_verification(
     impostor comparisons, not exactly one of `fmr`, `threshold`, `policy`.
     """
     options = Options(alpha, replicates, threshold_in_replicates, method, null, seed)
-    _check_policy(fmr, threshold, policy, impostors)
+    check_choice(fmr, threshold, policy, impostors)
     people = roster(subjects, groups, failures)
     rows = normalised(embeddings, people.usable, [None if s is None else str(s) for s in subjects])
     streams = options.streams()
@@ -137,21 +136,6 @@ def conventions_of(
         "scores": "cosine similarity, accepted at or above the threshold",
         "impostors": "within groups" if impostors == "within_group" else "over all groups",
     }
-
-
-def _check_policy(fmr: float | None, threshold: float | None, policy: str | None, impostors: str) -> None:
-    if policy is not None and policy != "eer":
-        raise InvalidInput("policy", f"{policy!r}; it is 'eer', or give `fmr` or `threshold`")
-    if (policy is None) == (fmr is None and threshold is None):
-        raise InvalidInput(
-            "fmr", "give `fmr`, `threshold` or `policy` (a `threshold` may come with an `fmr`)"
-        )
-    if fmr is not None and not 0.0 < fmr < 1.0:
-        raise InvalidInput("fmr", f"{fmr} is outside 0–1, both excluded")
-    if threshold is not None and not np.isfinite(threshold):
-        raise InvalidInput("threshold", f"{threshold} is not a finite cosine similarity")
-    if impostors not in ("within_group", "all"):
-        raise InvalidInput("impostors", f"{impostors!r}; it is 'within_group' or 'all'")
 
 
 def _scores_and_threshold(

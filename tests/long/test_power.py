@@ -81,7 +81,7 @@ def test_a_halved_gap_is_called_smaller_at_the_size_that_is_asked_for(before, ru
     gap, after = halved(before)
     sizes = []
     for world in range(9):
-        pilot = compared(60, before, after, runs, jitter, 100_000 + world)
+        pilot = compared(60, before, after, runs, jitter, 200_000 + world)
         try:
             sizes.append(float(required_subjects(pilot=pilot, change=gap / 2).subjects))
         except InvalidInput:  # this pilot saw its runs differ too much for any number of subjects
@@ -92,7 +92,7 @@ def test_a_halved_gap_is_called_smaller_at_the_size_that_is_asked_for(before, ru
     for subjects in (size, size // 2):
         said: dict[str, int] = {}
         for world in range(120):
-            verdict = compared(subjects, before, after, runs, jitter, world).decision.verdict.value
+            verdict = compared(subjects, before, after, runs, jitter, 50_000 + world).decision.verdict.value
             said[verdict] = said.get(verdict, 0) + 1
         smaller[subjects] = (said.get("smaller", 0) + said.get("closed", 0)) / 120
         print(f"  {subjects} subjects a group: {said}, smaller in {smaller[subjects]:.3f}")
