@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+import numpy as np
+
 from fairloop import taxonomy
 from fairloop.stats import wilson
+from fairloop.stats.agreement import disagreement, kappa_rows
 from fairloop.tables import FaceRow
 
 INTERSECTION = ("gender", "skin_tone_band")
@@ -127,7 +131,9 @@ def agreements(tally: Tally) -> list[dict[str, object]]:
 
     `agreement` is the share of the faces for which both are certain, with its
     Wilson interval; `by_chance` is what two annotators with these marginal
-    shares reach when they have nothing to do with each other (Cohen 1960).
+    shares reach when they have nothing to do with each other, `kappa` how much
+    of the way from there to 1 they went (Cohen 1960; None where one label is all
+    that occurs).
     `table[i][j]` counts the faces that the first calls `values[i]` and the
     second `values[j]`; the last row and column are uncertain.
     """
@@ -142,6 +148,7 @@ def agreements(tally: Tally) -> list[dict[str, object]]:
             sum(row) * sum(column) for row, column in zip(square, zip(*square, strict=True), strict=True)
         )
         low, high = wilson(same, certain) if certain else (None, None)
+        kappa = float(kappa_rows(np.array(square, dtype=float), disagreement(len(square), None)))
         records.append(
             {
                 "attribute": attribute,
@@ -155,6 +162,7 @@ def agreements(tally: Tally) -> list[dict[str, object]]:
                 "low": low,
                 "high": high,
                 "by_chance": chance / certain**2 if certain else None,
+                "kappa": None if math.isnan(kappa) else kappa,
             }
         )
     return records

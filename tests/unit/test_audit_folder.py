@@ -236,6 +236,7 @@ def test_agreement_stands_beside_what_chance_gives() -> None:
     assert (gender["first"], gender["second"]) == ("one", "four")
     assert gender["table"] == [[20, 5, 0], [10, 15, 0], [0, 0, 0]]
     assert (gender["certain"], gender["agreement"], gender["by_chance"]) == (50, 0.7, 0.5)
+    assert gender["kappa"] == pytest.approx(0.4)
     wilson = binomtest(35, 50).proportion_ci(method="wilson")
     assert (gender["low"], gender["high"]) == pytest.approx((wilson.low, wilson.high))
     assert set(found) == {"gender", "skin_tone_band"}
@@ -245,9 +246,9 @@ def test_faces_that_one_annotator_is_uncertain_of_are_in_the_table_and_not_in_th
     record = agreements(tallied((face("male", None), 3), (face("male", "dark"), 1)))[1]
     assert record["values"] == ["light", "medium", "dark", "uncertain"]
     assert record["table"] == [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 3]]
-    assert (record["certain"], record["agreement"]) == (1, 1.0)
+    assert (record["certain"], record["agreement"], record["kappa"]) == (1, 1.0, None)
     nobody = agreements(tallied((face("male", None), 3)))[1]
-    assert (nobody["certain"], nobody["agreement"], nobody["by_chance"]) == (0, None, None)
+    assert (nobody["certain"], nobody["agreement"], nobody["kappa"]) == (0, None, None)
 
 
 def test_repeated_bytes_get_numbered_ids() -> None:
