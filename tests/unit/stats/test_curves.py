@@ -87,6 +87,18 @@ def test_threshold_meets_its_definition(impostor, target):
         assert (scores >= lower.max()).mean() > target
 
 
+@settings(max_examples=150, deadline=None)
+@given(score_lists, score_lists, st.floats(0.02, 1.0))
+def test_with_genuine_scores_it_is_the_smallest_of_all_scores_that_meets_the_target(
+    impostor, genuine, target
+):
+    if len(impostor) < 1 / target:
+        return
+    occurred = [s for s in {*impostor, *genuine} if np.mean([i >= s for i in impostor]) <= target]
+    found = threshold_at_fmr(impostor, target, genuine)
+    assert found == (min(occurred) if occurred else np.nextafter(max(impostor), np.inf))
+
+
 @settings(max_examples=80, deadline=None)
 @given(score_lists, st.floats(0.1, 0.5), st.floats(0.5, 1.0))
 def test_a_looser_target_never_raises_the_threshold(impostor, strict, loose):

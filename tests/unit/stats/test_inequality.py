@@ -134,6 +134,17 @@ def test_the_order_of_groups_does_not_matter(values, random):
 
 
 @settings(max_examples=60, deadline=None)
+@given(rates, st.integers(0, 100))
+def test_a_duplicated_group_changes_no_gap_and_no_ratio_of_extremes(values, which):
+    more = [*values, values[which % len(values)]]
+    assert fairness_discrepancy_rate(more, more) == pytest.approx(fairness_discrepancy_rate(values, values))
+    assert inequity_rate(more, more) == pytest.approx(inequity_rate(values, values), nan_ok=True)
+    # Everybody twice leaves Gini as it is but for its small-sample factor.
+    n = len(values)
+    assert gini([*values, *values]) * (2 * n - 1) / (2 * n) == pytest.approx(gini(values) * (n - 1) / n)
+
+
+@settings(max_examples=60, deadline=None)
 @given(rates, st.floats(0.01, 1.0))
 def test_ratios_do_not_change_with_scale(values, scale):
     scaled = [scale * v for v in values]
