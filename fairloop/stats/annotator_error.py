@@ -177,6 +177,8 @@ def correct_for_annotator(
         if not np.array_equal(weights, np.round(weights)):
             raise InvalidInput("images", "observed shares need the number of images they were taken over")
         images = int(total)
+    if images < 1:
+        raise InvalidInput("images", f"{images}; shares are taken over at least 1")
     cells = weights.size
     chosen = default_method(cells) if method is None else method
     if chosen not in ("rogan_gladen", "least_squares", "em") or (chosen == "rogan_gladen" and cells != 2):

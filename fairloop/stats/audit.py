@@ -27,7 +27,7 @@ from fairloop.stats.distribution import (
     total_variation_rows,
 )
 from fairloop.stats.gaps import above_zero
-from fairloop.stats.intervals import Interval, shifted_percentiles, wilson
+from fairloop.stats.intervals import Interval, shifted_percentiles
 from fairloop.stats.measure import Floats
 from fairloop.stats.report import Summary
 from fairloop.stats.roster import Labels, known
@@ -71,9 +71,14 @@ class _Counts:
             raise InvalidInput("clusters", f"{len(clusters)} values for {self.codes.size} images")
         # An image without a cluster is one of its own.
         texts = [f"={c}" if known(c) else f"#{i}" for i, c in enumerate(clusters)]
-        _, inverse = np.unique(texts, return_inverse=True)
-        table = np.zeros((int(inverse.max()) + 1, len(self.names)))
-        np.add.at(table, (inverse, self.codes), 1.0)
+        _, self.cluster = np.unique(texts, return_inverse=True)
+        return self.table(np.ones(self.codes.size, dtype=np.bool_))
+
+    def table(self, chosen: NDArray[np.bool_]) -> Floats:
+        """The `chosen` images by cluster and name, (clusters, names)."""
+        assert self.codes is not None
+        table = np.zeros((int(self.cluster.max()) + 1, len(self.names)))
+        np.add.at(table, (self.cluster[chosen], self.codes[chosen]), 1.0)
         return table
 
     def replicates(self, replicates: int, rng: np.random.Generator) -> Floats:
@@ -86,6 +91,12 @@ class _Counts:
             raise InvalidInput("clusters", "one cluster: nothing says how much clusters differ")
         weights = rng.multinomial(clusters, np.full(clusters, 1.0 / clusters), size=replicates)
         return np.asarray(weights @ self.by_cluster)
+
+    def clusters_behind(self, columns: Sequence[int]) -> int:
+        """Clusters with an image in any of these columns; images where there are no clusters."""
+        if self.by_cluster is None:
+            return int(self.total[list(columns)].sum())
+        return int(np.count_nonzero(self.by_cluster[:, list(columns)].sum(axis=1)))
 
 
 def _codes(labels: Labels, number: Mapping[str, int]) -> Ints:
@@ -136,7 +147,9 @@ def _summaries(
     return found
 
 
-def _requested(counts: _Counts, requested: Labels, cells: int) -> tuple[RequestedRecord, ...]:
+def _requested(
+    counts: _Counts, requested: Labels, cells: int, replicates: int, rng: np.random.Generator
+) -> tuple[RequestedRecord, ...]:
     if counts.codes is None:
         raise InvalidInput("requested", "counts say nothing about requests; give one label per image")
     if len(requested) != counts.codes.size:
@@ -144,22 +157,57 @@ def _requested(counts: _Counts, requested: Labels, cells: int) -> tuple[Requeste
     texts = np.array([str(r) if known(r) else "" for r in requested])
     records = []
     for name in sorted(set(texts.tolist()) - {""}):
-        row = np.bincount(counts.codes[texts == name], minlength=len(counts.names))
+        mine = texts == name
+        row = np.bincount(counts.codes[mine], minlength=len(counts.names))
         images = int(row.sum())
-        hits = int(row[counts.names.index(name)]) if name in counts.names[:cells] else None
+        at = counts.names.index(name) if name in counts.names[:cells] else None
+        hits = None if at is None else int(row[at])
         missing = int(row[cells])
+        drawn, behind = _redrawn(counts, mine, replicates, rng)
+        whole = range(len(counts.names))
+        lost = _interval(row, cells, whole, drawn, behind)
+        assert lost is not None
         records.append(
             RequestedRecord(
                 requested=name,
                 images=images,
                 obtained=dict(zip(counts.names, row.tolist(), strict=True)),
                 hit_rate=None if hits is None else hits / images,
-                hit_interval=None if hits is None else wilson(hits, images),
+                hit_interval=None if at is None else _interval(row, at, whole, drawn, behind),
                 no_face_rate=missing / images,
-                no_face_interval=wilson(missing, images),
+                no_face_interval=lost,
             )
         )
     return tuple(records)
+
+
+def _interval(
+    total: Ints, column: int, whole: Sequence[int], drawn: Floats | None, clusters: int
+) -> Interval | None:
+    """Of one column's share of the columns `whole`; `drawn` are replicates where `clusters` are redrawn."""
+    columns = list(whole)
+    part = None if drawn is None else share_rows(drawn[:, column], drawn[:, columns].sum(axis=1))
+    return proportion_interval(int(total[column]), int(total[columns].sum()), part, clusters)
+
+
+def _redrawn(
+    counts: _Counts, chosen: NDArray[np.bool_], replicates: int, rng: np.random.Generator
+) -> tuple[Floats | None, int]:
+    """Counts of the `chosen` images with their clusters redrawn, (replicates, names), and how many there are.
+
+    None where no two images share a cluster, and where all are of one, within which
+    (seeds of one prompt, say) they are taken as independent.
+    """
+    images = int(chosen.sum())
+    if counts.by_cluster is None:
+        return None, images
+    table = counts.table(chosen)
+    table = table[table.any(axis=1)]
+    behind = len(table)
+    if behind in (1, images):
+        return None, images
+    weights = rng.multinomial(behind, np.full(behind, 1.0 / behind), size=replicates)
+    return np.asarray(weights @ table), behind
 
 
 def audit_distribution(
@@ -185,7 +233,8 @@ def audit_distribution(
     target : shares or weights per cell (a mapping or in the order of `cells`); uniform when None.
     clusters : subject, prompt or seed of each image where images are not
         independent; intervals then resample clusters. Otherwise they are Wilson's.
-    requested : cell or prompt that each image was made for: requested × obtained.
+    requested : cell or prompt that each image was made for: requested × obtained, with
+        intervals over the clusters of its images where it has several.
     confusion : counts or probabilities, rows true, columns label, in the order
         of `cells`: shares are corrected as in `correct_for_annotator`.
     label_source : who labelled, printed with every number and compared by `compare_audits`.
@@ -205,6 +254,8 @@ def audit_distribution(
     counts = _Counts(labels, cells, clusters)
     rng = np.random.default_rng(seed)
     drawn = counts.replicates(replicates, rng)
+    # A replicate without a certain label has no shares; the sample's own say nothing either way.
+    drawn[drawn[:, :k].sum(axis=1) == 0] = counts.total
     clustered = counts.by_cluster is not None
     groups = len(counts.by_cluster) if counts.by_cluster is not None else int(counts.total.sum())
     total = counts.total.astype(np.float64)
@@ -215,15 +266,17 @@ def audit_distribution(
     if certain == 0:
         raise InvalidInput("labels", f"no image has a certain label in a cell ({int(images)} images)")
     drawn_certain = drawn[:, :k].sum(axis=1)
-    drawn_faces = drawn_certain + drawn[:, k + 1]
     shares, drawn_shares = total[:k] / certain, share_rows(drawn[:, :k], drawn_certain[:, None])
 
-    def interval(column: int, whole: float, drawn_whole: Floats) -> Interval | None:
-        replicate = share_rows(drawn[:, column], drawn_whole) if clustered else None
-        return proportion_interval(int(total[column]), int(whole), replicate, groups)
+    of_certain, of_images = range(k), range(k + len(OUTCOMES))
+    of_faces, of_readable = [*of_certain, k + 1], range(k + 2)
+
+    def interval(column: int, whole: Sequence[int]) -> Interval | None:
+        replicate = drawn if clustered else None
+        return _interval(counts.total, column, whole, replicate, counts.clusters_behind(whole))
 
     corrected: list[tuple[float, Interval] | None] = [None] * k
-    flags = []
+    flags = ["one_cluster"] if clustered and counts.clusters_behind(of_certain) == 1 else []
     summaries = {}
     if confusion is not None:
         checked = confusion_matrix(confusion, k)
@@ -254,11 +307,11 @@ def audit_distribution(
             cell=cell,
             count=int(total[c]),
             share=float(shares[c]),
-            interval=interval(c, certain, drawn_certain),
+            interval=interval(c, of_certain),
             share_of_faces=float(total[c] / faces),
-            share_of_faces_interval=interval(c, faces, drawn_faces),
+            share_of_faces_interval=interval(c, of_faces),
             share_of_images=float(total[c] / images),
-            share_of_images_interval=interval(c, images, drawn.sum(axis=1)),
+            share_of_images_interval=interval(c, of_images),
             target=float(q[c]),
             corrected_share=fixed_share[0] if fixed_share else None,
             corrected_interval=fixed_share[1] if fixed_share else None,
@@ -273,12 +326,12 @@ def audit_distribution(
         cells=records,
         outcomes={name: int(total[k + i]) for i, name in enumerate(OUTCOMES)},
         no_face_rate=float(total[k] / readable) if readable else 0.0,
-        no_face_interval=interval(k, readable, drawn.sum(axis=1) - drawn[:, k + 2]),
+        no_face_interval=interval(k, of_readable),
         uncertain_rate=float(total[k + 1] / faces),
-        uncertain_interval=interval(k + 1, faces, drawn_faces),
+        uncertain_interval=interval(k + 1, of_faces),
         summaries=summaries,
-        distribution=distribution(total[:k], q),
-        requested=() if requested is None else _requested(counts, requested, k),
+        distribution=distribution(total[:k], q, images=int(certain)),
+        requested=() if requested is None else _requested(counts, requested, k, replicates, rng),
         label_source=label_source,
         counts={"images": int(images), "faces": int(faces), "certain": int(certain), "clusters": groups},
         conventions={

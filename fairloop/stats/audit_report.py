@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from fairloop.stats.distribution import Distribution
-from fairloop.stats.flags import explain
+from fairloop.stats.flags import by_sentence, explain
 from fairloop.stats.intervals import Interval
 from fairloop.stats.measure import Floats
 from fairloop.stats.report import Summary, number, rate, table
@@ -23,7 +23,7 @@ class CellRecord:
 
     `share` is of the images whose label is certain (these sum to 1),
     `share_of_faces` of all images with a face, `share_of_images` of all images.
-    None where the denominator is 0.
+    None where the denominator is 0, intervals also where it has a single cluster.
     """
 
     cell: str
@@ -124,6 +124,7 @@ class AuditReport:
         source = self.label_source or "an unnamed source"
         head = f"{self.counts['images']:,} images, perceived labels from {source}"
         notes = [f"{key}: {value}" for key, value in self.conventions.items()]
+        notes += by_sentence([(s.formula, flag) for s in self.summaries.values() for flag in s.flags])
         notes += [explain(flag) for flag in self.flags]
         return "\n".join([head, "", *table(cells), "", *table(summaries), "", *notes])
 

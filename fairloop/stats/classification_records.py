@@ -41,6 +41,9 @@ def group_record(
     flags = ["no_positives"] if positives == 0 else []
     flags += ["no_negatives"] if negatives == 0 else []
     flags += ["one_subject"] if subjects == 1 else []
+    if subjects is not None and subjects > 1:
+        flags += ["one_subject_with_positives"] if units["tpr"] == 1 else []
+        flags += ["one_subject_with_negatives"] if units["fpr"] == 1 else []
     flags += ["few_false_positives"] if negatives > 0 and part["fpr"][0] < RULE_OF_30 else []
     flags += ["few_false_negatives"] if positives > 0 and int(cells[FN]) < RULE_OF_30 else []
     flags += ["perfect_separation"] if area is not None and area[0] in (0.0, 1.0) else []

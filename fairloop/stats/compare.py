@@ -88,8 +88,10 @@ def _difference(
     joint = shifted_percentiles(draws, value)
     seeds = _welch(before, after)
     few = min(before.runs, after.runs) < FEW_SEEDS
-    decisive = seeds if few else joint
-    flags = []
+    # Runs that are all equal (the same files, say) have no seed variance to decide by.
+    equal = few and seeds is not None and seeds[0] == seeds[1]
+    decisive = joint if equal or not few else seeds
+    flags = ["equal_runs"] if equal else []
     if decisive is None:
         flags.append("one_run")
     elif few and (decisive[0] > 0 or decisive[1] < 0) and joint[0] <= 0 <= joint[1]:
@@ -170,6 +172,13 @@ def _flags(
     if len(moves) == 2 and moves[0] * moves[1] < 0:
         flags.append("opposite_moves")
     return flags
+
+
+def _sampled(run: VerificationReport) -> tuple[object, ...]:
+    """What two reports have in common when they were evaluated with one seed on the same images or pairs."""
+    sizes = (run.counts.get(key) for key in ("images", "pairs", "subjects", "replicates"))
+    groups = ((record.group, record.subjects, record.images) for record in run.groups)
+    return (run.conventions["seed"], *sizes, *groups)
 
 
 def _check_measure(measure: str) -> None:
@@ -263,13 +272,13 @@ def compare_reports(
 ) -> ComparisonReport:
     """`compare_recognizers` on evaluations made with one `seed` on the same images.
 
-    Raises InvalidInput when they were not: such differences would not be paired.
+    They may be evaluations of one list of pairs that names its subjects. Raises
+    InvalidInput when they are neither: such differences would not be paired.
     """
-    seen = {
-        (run.conventions["seed"], *(run.counts[key] for key in ("images", "subjects", "replicates")))
-        for run in (*before, *after)
-    }
-    if len(seen) > 1:
+    runs = (*before, *after)
+    if any("no_subject_ids" in run.flags for run in runs):
+        raise InvalidInput("after", "lists without subject ids: nothing pairs their replicates")
+    if len({_sampled(run) for run in runs}) > 1:
         raise InvalidInput("after", "the runs were not evaluated with one seed on the same images")
     _check_measure(measure)
     first, second = values_of(before), values_of(after)
@@ -316,7 +325,7 @@ def compare_reports(
         flags.append("unreliable")
     if control is None:
         flags.append("no_control")
-    runs = f"{len(before)} and {len(after)} training runs"
+    size = f"{len(before)} and {len(after)} training runs"
     decides = (
         "Welch's t over seed means"
         if min(len(before), len(after)) < FEW_SEEDS
@@ -330,7 +339,7 @@ def compare_reports(
         decision=decision,
         conventions={
             **before[0].conventions,
-            "differences": f"{names[1]} minus {names[0]} on the same images, {runs}; {decides} decides",
+            "differences": f"{names[1]} minus {names[0]} on the same images, {size}; {decides} decides",
             "verdict on": f"{BY_NAME[measure].formula}, named before the run; tolerance {tolerance:g}",
         },
         flags=tuple(flags),

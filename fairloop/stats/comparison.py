@@ -45,8 +45,9 @@ class Difference:
     """The second arm minus the first, on the same images.
 
     `interval` is the one that decides: over seed means (Welch's t) when an arm
-    has fewer than 5 runs, else over seeds and subjects together. None with one
-    run per arm. `seed_share` and `subject_share` split its variance.
+    has fewer than 5 runs, else (and where the runs of each arm are all equal) over
+    seeds and subjects together. None with one run in an arm. `seed_share` and
+    `subject_share` split its variance.
     """
 
     name: str

@@ -42,6 +42,12 @@ class Complete:
         """The comparisons among `subjects`, renumbered in their order."""
         return Complete(self.a[subjects], self.b[subjects])
 
+    def equals(self, other: Design) -> bool:
+        """Whether these are as many comparisons of the same subjects, by number."""
+        return isinstance(other, Complete) and all(
+            np.array_equal(mine, theirs) for mine, theirs in ((self.a, other.a), (self.b, other.b))
+        )
+
     def between(self, first: Ints, second: Ints) -> Floats:
         """Comparisons of each pair of subjects."""
         return np.asarray(self.a[first] * self.a[second] - self.b[first] * self.b[second])
@@ -76,6 +82,11 @@ class Listed:
 
     def among(self, subjects: Ints) -> Listed:
         return Listed(self.counts[subjects][:, subjects])
+
+    def equals(self, other: Design) -> bool:
+        if not isinstance(other, Listed) or self.counts.shape != other.counts.shape:
+            return False
+        return bool((self.counts - other.counts).count_nonzero() == 0)
 
     def between(self, first: Ints, second: Ints) -> Floats:
         coo = self.counts.tocoo()

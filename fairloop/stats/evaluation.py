@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -149,6 +149,7 @@ def finish(
     threshold: float,
     target: float,
     chosen: bool,
+    equal_error: bool,
     within: bool,
     options: Options,
     conventions: Mapping[str, str],
@@ -157,10 +158,13 @@ def finish(
     """The report on `scores` at the common `threshold`.
 
     `target` is the FMR of the groups' own thresholds; `chosen` says that the
-    threshold was chosen on these scores, so that replicates can choose it again;
+    threshold was chosen on these scores, so that replicates can choose it again,
+    `equal_error` that it was chosen where FMR and FNMR are equal, else by its FMR;
     `within` that impostors are compared within groups; `conventions` are joined
     to those of `options`; `streams` are `options.streams()`.
     """
+    if not chosen:
+        options = replace(options, threshold_in_replicates="fixed")
     raw = options.method == "subject_bootstrap"
     replicates: Replicates
     if sample.independent:
@@ -171,7 +175,7 @@ def finish(
     fixed = np.full(options.replicates, threshold)
     moved = fixed
     if options.threshold_in_replicates != "fixed" and chosen:
-        moved = replicates.rechosen_thresholds(scores, threshold)
+        moved = replicates.rechosen_thresholds(scores, threshold, equal_error=equal_error)
     used = moved if options.threshold_in_replicates == "rechosen" else fixed
     estimates = [replicates.estimate(g, threshold, used, target, streams[2]) for g in scores.groups]
     beside = None
@@ -320,7 +324,7 @@ def _report(
             summaries=summary_draws,
             null=summary_null,
             impostor={}
-            if sample.independent
+            if sample.independent or options.threshold_in_replicates == "rechosen"
             else {g.name: g.counts(threshold) for g in scores.groups if g.impostor},
         ),
     )

@@ -61,7 +61,7 @@ def rates(values: Sequence[float] | Floats, field: str, *, highest: float = 1.0)
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0:
         raise InvalidInput(field, f"needs one value per group, at least one; its shape is {array.shape}")
-    wrong = np.flatnonzero(~((array >= 0) & (array <= highest)))
+    wrong = np.flatnonzero(~((array >= 0) & (array <= highest) & np.isfinite(array)))
     if wrong.size:
         at = int(wrong[0])
         allowed = f"0–{highest:g}" if np.isfinite(highest) else "0 and above"

@@ -18,13 +18,16 @@ from fairloop.stats.resampling import (
 
 
 def difference_spread(before: Sequence[ImpostorCounts], after: Sequence[ImpostorCounts]) -> float | None:
-    """Standard error over subjects of mean(after) − mean(before), widened to t; None where nothing differs.
+    """Standard error over subjects of mean(after) − mean(before), widened to t.
 
-    Both arms hold one `ImpostorCounts` per training run, of the same comparisons.
+    None where nothing differs, and where other images failed in some run, so that the
+    runs did not make the same comparisons. Both arms hold one `ImpostorCounts` per run.
     What the arms have in common cancels pair by pair, so the dyadic-robust
     variance is that of the differences d_ij; replicates of the two rates, each
     shrunk on its own, would leave too much of the pairs' own noise in it.
     """
+    if not all(_same_comparisons(before[0], counts) for counts in (*before, *after)):
+        return None
     design = before[0].design
     total = design.total()
     difference = sum(counts.errors for counts in after) / len(after) - sum(
@@ -40,6 +43,13 @@ def difference_spread(before: Sequence[ImpostorCounts], after: Sequence[Impostor
     residuals = subject_residuals(difference, design, rate)
     df = min(subjects - 1.0, residual_freedom(residuals, subjects))
     return float(np.sqrt(variance * subjects / max(subjects - 2.0, 1.0))) * t_widening(df)
+
+
+def _same_comparisons(first: ImpostorCounts, second: ImpostorCounts) -> bool:
+    """Whether both are of the same subjects, each two of them as often."""
+    one, other = first.subjects, second.subjects
+    same = one is None or other is None or np.array_equal(one, other)
+    return same and first.design.equals(second.design)
 
 
 def rescaled(draws: Floats, over_subjects: Floats, spread: float) -> Floats:

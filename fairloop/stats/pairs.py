@@ -122,6 +122,7 @@ def evaluate_pairs(
         threshold=common,
         target=target,
         chosen=threshold is None and folds is None,
+        equal_error=policy == "eer",
         within=impostors == "within_group",
         options=options,
         conventions={

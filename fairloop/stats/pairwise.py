@@ -69,6 +69,7 @@ def pairwise_gaps(
     columns = report.draws.columns[kind]
     values = {record.group: getattr(record, kind) for record in report.groups}
     sizes = {record.group: record.subjects for record in report.groups}
+    identified = "no_subject_ids" not in report.flags
     uncertain = {r.group for r in report.groups if getattr(r, f"{kind}_interval") is not None}
     found = []
     for first, second in itertools.combinations([record.group for record in report.groups], 2):
@@ -76,7 +77,7 @@ def pairwise_gaps(
         flags += [
             f"{'one_subject' if sizes[name] == 1 else 'few_subjects'}:{name}"
             for name in (first, second)
-            if sizes[name] < FEW_SUBJECTS
+            if sizes[name] < FEW_SUBJECTS and identified
         ]
         difference = interval = p = None
         if first in columns and second in columns:

@@ -258,14 +258,14 @@ def _value_only(definition: Definition, observed: GroupRates, absent: Sequence[s
     flags = [f"insufficient:{name}" for name in absent]
     arrays = {kind: getattr(observed, kind) for kind in definition.uses}
     value: float | None = None
-    zero = [kind for kind, array in arrays.items() if (array == 0).any()]
+    zero = [kind for kind in definition.weighed(observed.alpha) if (arrays[kind] == 0).any()]
     if min(array.size for array in arrays.values()) < 2:
         flags.append("one_group")
     elif definition.zero_policy and zero:
         reason = "is zero and its number of comparisons unknown"
         flags += [f"undefined:a group's {kind.upper()} {reason}" for kind in zero]
     else:
-        # No zero: bounds are not looked at, but must have the right width.
+        # No zero that counts: bounds do not matter, but must have the right width.
         unused = replace(
             observed, fmr_bound=np.ones(observed.fmr.size), fnmr_bound=np.ones(observed.fnmr.size)
         )

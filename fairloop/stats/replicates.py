@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from fairloop.stats.estimates import (
+    BAND,
     GroupEstimate,
     Rate,
     estimate_group,
@@ -26,8 +27,13 @@ from fairloop.stats.tails import GroupScores, PooledScores, own_threshold
 class Replicates(Protocol):
     """How thresholds and the rates of a group scatter."""
 
-    def rechosen_thresholds(self, scores: PooledScores, common: float) -> Floats:
-        """The common threshold re-chosen in every replicate, to first order (see `estimates`)."""
+    def rechosen_thresholds(
+        self, scores: PooledScores, common: float, *, equal_error: bool = False
+    ) -> Floats:
+        """The common threshold re-chosen in every replicate, to first order (see `estimates`).
+
+        At the FMR that was achieved, or, `equal_error`, where the replicate's FMR and FNMR meet.
+        """
 
     def estimate(
         self,
@@ -49,7 +55,19 @@ class SubjectReplicates:
     weights: Float32s
     raw: bool = False
 
-    def rechosen_thresholds(self, scores: PooledScores, common: float) -> Floats:
+    def rechosen_thresholds(
+        self, scores: PooledScores, common: float, *, equal_error: bool = False
+    ) -> Floats:
+        log = self._pooled_deviations(scores, common)
+        if equal_error:
+            return equal_error_thresholds(scores, self.weights, np.exp(log))
+        if not log.any():
+            return np.full(self.weights.shape[1], common)
+        achieved = scores.false_matches(common) / scores.impostor
+        return threshold_curve(scores.tail, scores.impostor, achieved * np.exp(-log))
+
+    def _pooled_deviations(self, scores: PooledScores, common: float) -> Floats:
+        """Log deviations of the FMR over all comparisons, (replicates,); 0 where nothing varies."""
         errors = np.zeros(self.weights.shape[1])
         comparisons = np.zeros(self.weights.shape[1])
         variance = 0.0
@@ -64,11 +82,10 @@ class SubjectReplicates:
             comparisons += more
             variance += counts.dyadic_variance() * (group.impostor / total) ** 2
         if achieved == 0 or not comparisons.any():
-            return np.full(self.weights.shape[1], common)
+            return np.zeros(self.weights.shape[1])
         rate = float(errors.mean() / comparisons.mean())
         log = log_deviations(errors, comparisons, rate)
-        log *= shrinkage(log, variance / rate**2)
-        return threshold_curve(scores.tail, scores.impostor, achieved * np.exp(-log))
+        return log * shrinkage(log, variance / rate**2)
 
     def estimate(
         self,
@@ -102,15 +119,23 @@ class PairReplicates:
             self._drawn[group.name] = self.rng.binomial(group.impostor, rate, self.replicates).astype(float)
         return self._drawn[group.name]
 
-    def rechosen_thresholds(self, scores: PooledScores, common: float) -> Floats:
+    def rechosen_thresholds(
+        self, scores: PooledScores, common: float, *, equal_error: bool = False
+    ) -> Floats:
         inner = [g for g in scores.groups if 0 < g.false_matches(common) < g.impostor]
-        if not inner:
+        if not inner and not equal_error:
             return np.full(self.replicates, common)
-        errors = np.sum([self._false_matches(group, common) for group in inner], axis=0)
-        expected = float(sum(group.false_matches(common) for group in inner))
+        change = np.ones(self.replicates)
+        if inner:
+            errors = np.sum([self._false_matches(group, common) for group in inner], axis=0)
+            change = np.maximum(errors, 0.5) / sum(group.false_matches(common) for group in inner)
+        if equal_error:
+            missed = sum(group.false_non_matches(common) for group in scores.groups)
+            trials = sum(group.genuine.size for group in scores.groups)
+            drawn = self.rng.binomial(trials, missed / trials, self.replicates)
+            return crossings(scores, change * max(missed, 0.5) / np.maximum(drawn, 0.5))
         achieved = scores.false_matches(common) / scores.impostor
-        moved = achieved * expected / np.maximum(errors, 0.5)
-        return threshold_curve(scores.tail, scores.impostor, moved)
+        return threshold_curve(scores.tail, scores.impostor, achieved / change)
 
     def estimate(
         self,
@@ -186,3 +211,41 @@ class PairReplicates:
         drawn = self.rng.binomial(group.impostor, errors / group.impostor, self.replicates)
         moved = target * errors / np.maximum(drawn, 0.5)
         return threshold_curve(group.tail.score, group.impostor, moved)
+
+
+def equal_error_thresholds(scores: PooledScores, weights: Float32s, change: Floats) -> Floats:
+    """The smallest genuine score at which a replicate's FMR is at most its FNMR, (replicates,).
+
+    `weights` (subjects, replicates) weigh the genuine pairs; `change` multiplies the FMR.
+    """
+    mated, fmr = _genuine_fmr(scores)
+    subject = np.concatenate([group.genuine_subject for group in scores.groups])
+    subject = subject[np.argsort(np.concatenate([group.genuine for group in scores.groups]), kind="stable")]
+    before = np.searchsorted(mated, mated, side="left")
+    ends = np.append(mated, np.nextafter(mated[-1], mated.dtype.type(np.inf))).astype(np.float64)
+    found = np.empty(change.size)
+    step = max(1, BAND // mated.size)
+    for start in range(0, change.size, step):
+        chosen = slice(start, start + step)
+        weight = weights[subject, chosen].astype(np.float64)
+        missed = np.concatenate([np.zeros((1, weight.shape[1])), np.cumsum(weight, axis=0)])
+        met = fmr[:, None] * change[chosen] * missed[-1] <= missed[before]
+        # Where not even the largest meets it, the next number above rejects every genuine pair.
+        found[chosen] = ends[np.where(met.any(axis=0), met.argmax(axis=0), mated.size)]
+    return found
+
+
+def crossings(scores: PooledScores, change: Floats) -> Floats:
+    """The smallest genuine score at which FMR times `change` (replicates,) is at most FNMR."""
+    mated, fmr = _genuine_fmr(scores)
+    fnmr = np.searchsorted(mated, mated, side="left") / mated.size
+    ratio = np.divide(fmr, fnmr, out=np.where(fmr > 0, np.inf, 0.0), where=fnmr > 0)
+    ends = np.append(mated, np.nextafter(mated[-1], mated.dtype.type(np.inf))).astype(np.float64)
+    return np.asarray(ends[np.searchsorted(-ratio, -1.0 / change, side="left")])
+
+
+def _genuine_fmr(scores: PooledScores) -> tuple[Float32s, Floats]:
+    """All genuine scores, ascending, and the FMR over all comparisons at each, as far as the tail goes."""
+    mated = np.sort(np.concatenate([group.genuine for group in scores.groups]))
+    reached = np.searchsorted(-scores.tail, -mated.astype(np.float64), side="right")
+    return mated, reached / scores.impostor

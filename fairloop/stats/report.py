@@ -95,7 +95,8 @@ class Draws:
     summaries: Mapping[str, Floats]
     null: Mapping[str, Floats]
     impostor: Mapping[str, ImpostorCounts]
-    """Errors at the common threshold by pair of subjects; empty where subjects are unknown."""
+    """Errors at the common threshold by pair of subjects, which say how a difference varies; empty
+    where subjects are unknown, and where replicates move that threshold."""
 
 
 @dataclass(frozen=True)

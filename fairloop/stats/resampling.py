@@ -43,11 +43,13 @@ def subject_weights(
 class ImpostorCounts:
     """Impostor comparisons of one group, and the errors among them, by pair of subjects.
 
-    `errors` is upper triangular, (subjects, subjects), in the order of `design`.
+    `errors` is upper triangular, (subjects, subjects), in the order of `design`;
+    `subjects` are their numbers in the roster, where there is one.
     """
 
     errors: sparse.csr_array
     design: Design
+    subjects: Ints | None = None
 
     @property
     def comparisons(self) -> int:

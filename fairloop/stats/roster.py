@@ -67,8 +67,13 @@ class Roster:
 
 
 def known(label: object) -> bool:
-    """False for None, NaN and the empty text."""
-    return label is not None and label == label and label != ""
+    """False for None, NaN, the empty text, and the nulls of pandas and Arrow."""
+    if isinstance(label, str):
+        return label != ""
+    # Arrow's null equals itself; whether pandas' does has no truth value.
+    if label is None or getattr(label, "is_valid", True) is False or type(label).__name__ == "NAType":
+        return False
+    return bool(label == label and label != "")
 
 
 def _codes(labels: Labels, field: str, images: int) -> tuple[tuple[str, ...], Ints]:

@@ -75,7 +75,8 @@ def values_of(runs: Sequence[VerificationReport]) -> dict[str, RunValues]:
                 draws = [run.draws.rates[kind][:, c] for run, c in zip(runs, columns, strict=True)]
                 label = kind.replace("_", " ").upper().replace("AT OWN THRESHOLD", "at own threshold")
                 counts = [run.draws.impostor[group] for run in runs if group in run.draws.impostor]
+                paired = counts if kind == "fmr" and len(counts) == len(runs) else ()
                 found[f"{kind}:{group}"] = RunValues(
-                    f"{kind}:{group}", f"{label} of {group}", rates, draws, counts if kind == "fmr" else ()
+                    f"{kind}:{group}", f"{label} of {group}", rates, draws, paired
                 )
     return found

@@ -67,7 +67,9 @@ def normalised(
         raise InvalidInput(
             field, f"needs real numbers of shape (images, dimension), not {array.shape} {array.dtype}"
         )
-    rows = array.astype(np.float32)
+    # What is beyond float32 becomes infinite, and is named below.
+    with np.errstate(over="ignore"):
+        rows = array.astype(np.float32)
     if rows.shape[0] != usable.size:
         raise InvalidInput(
             field, f"{rows.shape[0]} rows for {usable.size} subjects; there is one row per image"

@@ -44,6 +44,12 @@ class Definition:
     larger_is_worse: bool = True
     zero_policy: bool = False
 
+    def weighed(self, alpha: float) -> tuple[str, ...]:
+        """The rates it depends on: an exponent or weight of zero leaves one of two out."""
+        if len(self.uses) == 2 and alpha in (0.0, 1.0):
+            return self.uses[:1] if alpha == 1.0 else self.uses[1:]
+        return self.uses
+
     def conventions(self, alpha: float) -> dict[str, str]:
         found = {"alpha": f"{alpha:g}"} if len(self.uses) == 2 else {}
         if "Gini" in self.formula:

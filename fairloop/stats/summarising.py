@@ -147,7 +147,7 @@ def summarise(
         flags.append(REFUSED)
     elif p >= SIGNIFICANT:
         flags.append("not_above_null")
-    zero = [kind for kind, array in zip(definition.uses, arrays, strict=True) if (array == 0).any()]
+    zero = [kind for kind in definition.weighed(observed.alpha) if (getattr(observed, kind) == 0).any()]
     if any(not array.any() for array in arrays):
         flags.append("degenerate")
     substitute = None

@@ -189,7 +189,8 @@ def _defined(definition: Definition, rates: GroupRates, levels: int) -> tuple[fl
         return (None,) * levels
     undefined = np.any([np.isnan(array).any(axis=1) for array in arrays], axis=0)
     if definition.zero_policy and "geomean" not in definition.name:
-        undefined |= np.any([(array == 0).any(axis=1) for array in arrays], axis=0)
+        weighed = [getattr(rates, kind) for kind in definition.weighed(rates.alpha)]
+        undefined |= np.any([(array == 0).any(axis=1) for array in weighed], axis=0)
     values = definition.rows(rates)
     return tuple(
         None if none else float(value) for none, value in zip(undefined.tolist(), values, strict=True)

@@ -65,7 +65,7 @@ class GroupScores:
         local[part] = np.arange(part.size)
         errors = slice(self.false_matches(threshold))
         pairs = pair_errors(local[self.tail.first[errors]], local[self.tail.second[errors]], part.size)
-        return ImpostorCounts(pairs, self.design.among(part))
+        return ImpostorCounts(pairs, self.design.among(part), part)
 
     def takes_part(self) -> NDArray[np.bool_]:
         """Which subjects of the roster may be in an impostor comparison of this group."""

@@ -61,7 +61,8 @@ def evaluate_verification(
     failures : True for images that failed to be acquired; their rows are not
         read, the generalised rates count them.
     threshold_in_replicates : hold the common threshold fixed, re-choose it, or
-        "both": intervals with it held fixed, and `…_rechosen` beside them.
+        "both": intervals with it held fixed, and `…_rechosen` beside them. A
+        `threshold` that is given was not chosen here and is always held fixed.
     method : "subject_bootstrap" gives the raw percentiles of the replicates,
         which are too wide for impostor rates.
     null : "permutation" deals the subjects anew to the groups; it is a null for
@@ -89,6 +90,7 @@ def evaluate_verification(
         threshold=common,
         target=target,
         chosen=threshold is None,
+        equal_error=policy == "eer",
         within=impostors == "within_group",
         options=options,
         conventions=conventions_of(fmr, threshold, policy, impostors, target),

@@ -80,3 +80,8 @@ def test_what_does_not_fit_is_refused_by_name(observed, confusion, field):
     with pytest.raises(InvalidInput) as error:
         correct_for_annotator(observed, confusion)
     assert error.value.violations[0].field == field
+
+
+def test_shares_of_no_image_are_refused():
+    with pytest.raises(InvalidInput, match="images"):
+        correct_for_annotator([0.5, 0.5], [[0.9, 0.1], [0.1, 0.9]], images=0)

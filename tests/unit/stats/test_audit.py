@@ -186,3 +186,44 @@ def test_a_report_prints_converts_and_repeats():
     assert json.loads(report.to_json())["schema"] == "fairloop.audit/1"
     assert list(report.to_pandas()["cell"]) == CELLS
     assert "perceived labels from judge" in str(report)
+
+
+def test_what_was_requested_has_intervals_over_clusters():
+    clusters = [i // 4 for i in range(80)]
+    labels = ["a" if c % 2 else "b" for c in clusters]
+    report = audit_distribution(labels, CELLS, clusters=clusters, requested=["a"] * 80, replicates=4000)
+    wide = report.requested[0].hit_interval
+    plain = audit_distribution(labels, CELLS, requested=["a"] * 80).requested[0].hit_interval
+    assert plain == wilson(40, 80)
+    # Four equal images each: the variance is that of 20 clusters, with t on 19 degrees of freedom.
+    half = stats.t.ppf(0.975, 19) * np.sqrt(0.25 / 19)
+    assert (wide[1] - wide[0]) / 2 == pytest.approx(half, rel=0.1)
+    assert report.requested[0].no_face_interval == (0.0, pytest.approx(1 - 0.025 ** (1 / 20)))
+
+
+def test_a_request_of_one_prompt_is_over_its_images():
+    labels = ["a", "b", "a", "a"] * 5
+    prompts = ["p"] * 10 + ["q"] * 10
+    report = audit_distribution(labels, CELLS, clusters=prompts, requested=prompts)
+    assert report.requested[0].no_face_interval == wilson(0, 10)
+
+
+def test_clusters_without_a_certain_label_are_no_trials_of_a_share():
+    labels = ["a"] * 10 + ["b"] * 10 + ["no_face"] * 80
+    report = audit_distribution(labels, CELLS, clusters=list(range(100)), replicates=200)
+    assert report.cell("c").interval == (0.0, pytest.approx(1 - 0.025 ** (1 / 20)))
+    assert report.cell("c").share_of_images_interval == (0.0, pytest.approx(1 - 0.025 ** (1 / 100)))
+
+
+@pytest.mark.parametrize("confusion", [None, [[9, 1], [1, 9]]])
+def test_replicates_without_a_certain_label_leave_no_hole(confusion):
+    labels = ["no_face"] * 8 + ["a", "b"]
+    clusters = [*range(8), 8, 8]
+    report = audit_distribution(labels, ("a", "b"), clusters=clusters, confusion=confusion, replicates=200)
+    json.loads(report.to_json())
+    assert report.flags[0] == "one_cluster"
+    assert report.cell("a").interval is None
+
+
+def test_a_single_certain_image_has_its_chi_square():
+    assert audit_distribution(["a"], CELLS, replicates=100).distribution.chi_square == pytest.approx(3.0)

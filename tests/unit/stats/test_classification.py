@@ -341,3 +341,13 @@ def test_cvar_is_the_minimum_over_the_losses(losses, alpha):
 def test_losses_without_a_mean_of_the_worst_are_refused(losses, alpha):
     with pytest.raises(InvalidInput):
         cvar(losses, alpha)
+
+
+def test_a_class_of_one_subject_has_no_interval_and_says_so():
+    truth, called = [1, 1, 0, 0, 0, 0] * 2, [1, 0, 0, 1, 0, 0] * 2
+    subjects = ["x", "x", "x", "y", "y", "z", "u", "v", "u", "v", "w", "w"]
+    report = classification_fairness(truth, called, ["a"] * 6 + ["b"] * 6, subjects=subjects, replicates=100)
+    assert report.group("a").tpr_interval is None
+    assert "one_subject_with_positives" in report.group("a").flags
+    assert report.group("b").tpr_interval is not None
+    assert "one_subject_with_positives" not in report.group("b").flags

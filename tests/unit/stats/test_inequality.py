@@ -172,3 +172,8 @@ def test_equal_rates_are_fair(rate, groups):
     assert fairness_discrepancy_rate(same, same) == 1.0
     assert inequity_rate(same, same) == pytest.approx(1.0)
     assert max_over_geomean(same) == pytest.approx(1.0)
+
+
+def test_an_infinite_value_is_refused():
+    with pytest.raises(InvalidInput, match="position 0"):
+        gini([float("inf"), 1.0])

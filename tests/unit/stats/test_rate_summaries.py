@@ -168,3 +168,12 @@ def test_the_report_is_plain_json_and_a_table():
     assert "inequity rate" in str(report)
     assert list(report.to_pandas("groups").columns) == ["group", "fmr", "fnmr", "accuracy", "impostor"]
     assert len(report.to_pandas()) == len(report.summaries)
+
+
+@pytest.mark.parametrize("counts", [{}, {"impostor": [100, 100], "genuine": [100, 100]}])
+def test_a_rate_of_weight_zero_does_not_leave_the_inequity_rate_undefined(counts):
+    found = summarise_rates("ab", [0.01, 0.04], [0.0, 0.1], alpha=1.0, **counts).summaries["inequity_rate"]
+    assert found.value == pytest.approx(4.0)
+    assert float(inequity_rate([0.01, 0.04], [0.0, 0.1], alpha=1.0)) == pytest.approx(4.0)
+    other = summarise_rates("ab", [0.01, 0.04], [0.0, 0.1], alpha=0.0, **counts).summaries["inequity_rate"]
+    assert other.value is None
