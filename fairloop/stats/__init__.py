@@ -19,7 +19,15 @@ from fairloop.stats.compare import compare_recognizers, compare_reports
 from fairloop.stats.comparison import ComparisonReport, Control, Difference
 from fairloop.stats.consensus import Consensus, dawid_skene
 from fairloop.stats.cross_group import CrossGroupMatrix, cross_group_matrix
-from fairloop.stats.curves import d_prime, det, equal_error_rate, roc, threshold_at_fmr
+from fairloop.stats.curves import (
+    d_prime,
+    det,
+    equal_error_rate,
+    fisher_ratio,
+    fnmr_at_fmr,
+    roc,
+    threshold_at_fmr,
+)
 from fairloop.stats.densities import ScoreDensity, score_densities
 from fairloop.stats.distribution import distribution
 from fairloop.stats.evaluation import Options
@@ -89,7 +97,9 @@ __all__ = [
     "evaluate_pairs",
     "evaluate_verification",
     "fairness_discrepancy_rate",
+    "fisher_ratio",
     "fleiss_kappa",
+    "fnmr_at_fmr",
     "garbe",
     "gini",
     "gwet_ac1",

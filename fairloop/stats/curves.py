@@ -183,3 +183,32 @@ def d_prime(genuine: Scores, impostor: Scores) -> Measure:
         return Measure(float("nan"), "d-prime", fair=float("nan"), conventions=conventions, flags=flags)
     value = abs(mated.mean() - other.mean()) / np.sqrt(variance)
     return Measure(float(value), "d-prime", fair=float("nan"), conventions=conventions)
+
+
+def fisher_ratio(genuine: Scores, impostor: Scores) -> Measure:
+    """(μ⁺ − μ⁻)² / (v⁺ + v⁻) with population variances (ddof 0): half the square of d-prime.
+
+    Both variances zero leave it undefined: NaN and the flag `undefined_no_variance`.
+    """
+    separation = d_prime(genuine, impostor)
+    return Measure(
+        float(separation) ** 2 / 2.0,
+        "Fisher ratio",
+        fair=float("nan"),
+        conventions=separation.conventions,
+        flags=separation.flags,
+    )
+
+
+def fnmr_at_fmr(genuine: Scores, impostor: Scores, fmr: float) -> Measure:
+    """FNMR at the smallest threshold with FMR ≤ `fmr`: FMR100 at 0.01, FMR1000 at 0.001.
+
+    `conventions` hold the threshold and the FMR achieved. Errors as in `threshold_at_fmr`.
+    """
+    threshold = threshold_at_fmr(impostor, fmr, genuine)
+    mated, other = checked_scores(genuine, "genuine"), checked_scores(impostor, "impostor")
+    return Measure(
+        float((mated < threshold).mean()),
+        f"FNMR at FMR ≤ {fmr:g}",
+        conventions={"threshold": threshold, "fmr": float((other >= threshold).mean())},
+    )

@@ -117,6 +117,16 @@ class VerificationReport:
     flags: tuple[str, ...]
     draws: Draws = field(repr=False, compare=False)
 
+    @property
+    def worst(self) -> dict[str, tuple[str, ...]]:
+        """The groups with the highest rate of each kind that any group has; several when they tie."""
+        found = {}
+        for kind in ("fmr", "fnmr", "fnmr_at_own_threshold"):
+            rates = {g.group: rate for g in self.groups if (rate := getattr(g, kind)) is not None}
+            if rates:
+                found[kind] = tuple(name for name, rate in rates.items() if rate == max(rates.values()))
+        return found
+
     def group(self, name: str) -> GroupRecord:
         """The record of one group; KeyError for another name."""
         return {record.group: record for record in self.groups}[name]
@@ -134,6 +144,7 @@ class VerificationReport:
             "conventions": dict(self.conventions),
             "counts": dict(self.counts),
             "flags": list(self.flags),
+            "worst": {kind: list(names) for kind, names in self.worst.items()},
         }
 
     def to_json(self) -> str:
@@ -172,7 +183,8 @@ class VerificationReport:
         head = (
             f"threshold {self.threshold:.6g}, FMR {self.fmr:.4g} over all, FNMR {number(self.fnmr)} over all"
         )
-        says = [f"{key}: {value}" for key, value in self.conventions.items()]
+        says = [f"worst {kind.replace('_', ' ')}: {', '.join(names)}" for kind, names in self.worst.items()]
+        says += [f"{key}: {value}" for key, value in self.conventions.items()]
         return "\n".join([head, "", *table(groups), "", *table(summaries), "", *says, *notes])
 
 

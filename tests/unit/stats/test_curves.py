@@ -2,11 +2,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyeer import eer_stats
 from scipy import stats
 from sklearn.metrics import det_curve, roc_curve
 
 from fairloop.errors import InvalidInput
-from fairloop.stats import d_prime, det, equal_error_rate, roc, threshold_at_fmr
+from fairloop.stats import (
+    d_prime,
+    det,
+    equal_error_rate,
+    fisher_ratio,
+    fnmr_at_fmr,
+    roc,
+    threshold_at_fmr,
+)
 
 # Few distinct values: ties at the threshold are the hard part.
 score_lists = st.lists(st.integers(0, 12).map(lambda k: k / 12), min_size=1, max_size=40)
@@ -143,3 +152,21 @@ def test_d_prime_without_variance_is_flagged_not_silent():
 def test_scores_that_are_no_list_of_numbers_are_refused(scores):
     with pytest.raises(InvalidInput, match="impostor"):
         roc([0.5], scores)
+
+
+def test_fisher_ratio_is_half_the_square_of_d_prime():
+    rng = np.random.default_rng(4)
+    genuine, impostor = rng.normal(1, 2, 300), rng.normal(0, 1, 500)
+    expected = (genuine.mean() - impostor.mean()) ** 2 / (genuine.var() + impostor.var())
+    assert fisher_ratio(genuine, impostor) == pytest.approx(expected)
+    assert fisher_ratio([1.0, 1.0], [0.0, 0.0]).flags == ("undefined_no_variance",)
+
+
+@pytest.mark.parametrize("target", [0.01, 0.001])
+def test_fmr100_and_fmr1000_are_pyeers(target):
+    rng = np.random.default_rng(8)
+    genuine, impostor = rng.normal(2.5, 1, 700), rng.normal(0, 1, 2000)
+    _, fmr, fnmr = eer_stats.calculate_roc(genuine, impostor)
+    at, _ = eer_stats.get_fmr_op(fmr, fnmr, target)
+    found = fnmr_at_fmr(genuine, impostor, target)
+    assert (found, found.conventions["fmr"]) == (pytest.approx(fnmr[at]), fmr[at])

@@ -371,3 +371,13 @@ def test_rechosen_thresholds_are_another_interval_around_the_same_estimate():
         assert (a.fmr, a.fnmr, a.fnmr_at_own_threshold) == (b.fmr, b.fnmr, b.fnmr_at_own_threshold)
         assert b.fmr_interval[0] < b.fmr < b.fmr_interval[1]
         assert a.fmr_interval != b.fmr_interval
+
+
+def test_the_worst_groups_are_named_for_every_kind_of_error():
+    world = signs(subjects=30, images=3, groups=3, seed=12)
+    report = evaluate_verification(world.embeddings, world.subjects, world.groups, fmr=0.05, replicates=QUICK)
+    for kind, names in report.worst.items():
+        rates = {record.group: getattr(record, kind) for record in report.groups}
+        assert set(names) == {name for name, rate in rates.items() if rate == max(rates.values())}
+    assert set(report.worst) == {"fmr", "fnmr", "fnmr_at_own_threshold"}
+    assert f"worst fmr: {', '.join(report.worst['fmr'])}" in str(report)
