@@ -114,7 +114,7 @@ def comparison_files(
     document = Document(
         title=facts.get("title", f"{report.arms[0].name} and {report.arms[1].name}"),
         verdict=sections.verdict(body),
-        limits=tuple(sections.limits(facts)),
+        limits=(*sections.limits(facts), *sections.compared_limits(body)),
         highlights=tuple(sections.compared(body)),
         verification=sections.verification(body, group_source=facts["label_source"]),
         provenance=_provenance(facts, report.arms[0].runs[0].to_dict()),

@@ -218,6 +218,8 @@ class Verification(Part):
     group_source: str
     """Where the groups' labels come from."""
     measure: str
+    counted: str = "images"
+    """What the groups' `images` are: `pairs` where a list of pairs was evaluated."""
     arms: tuple[ArmRates, ...]
     differences: tuple[DifferenceValue, ...] = ()
     control: ControlValue | None = None

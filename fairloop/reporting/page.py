@@ -20,7 +20,13 @@ TEMPLATES = Path(__file__).parent / "templates"
 DASH = Markup('<span class="none">–</span>')
 
 
+ROUNDING = 1e-12
+"""Differences of equal values can be off zero by this much; one error in all pairs is never so small."""
+
+
 def _signed(value: float) -> str:
+    if abs(value) < ROUNDING:
+        return "0"
     return f"{'+' if value > 0 else ''}{significant(value)}"
 
 

@@ -65,8 +65,9 @@ def flagged(found: Iterable[tuple[str, Sequence[str]]], *, names: bool = True) -
         for flag in flags:
             concerned.setdefault(explain(flag), {})[who] = None
     lines = []
+    groups = " groups" if names else ""
     for sentence, whom in concerned.items():
         words = [readable(who) if names else who for who in whom]
         everyone = len(whom) == len(everybody) and len(whom) > LISTED
-        lines.append(f"{sentence}: {f'all {len(whom)}' if everyone else '; '.join(words)}")
+        lines.append(f"{sentence}: {f'all {len(whom)}{groups}' if everyone else '; '.join(words)}")
     return tuple(lines)

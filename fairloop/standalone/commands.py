@@ -162,6 +162,8 @@ def _check(options: dict[str, Any]) -> None:
     for name in ("eer", "best_accuracy"):
         if options[name] and (options["fmr"] is not None or options["threshold"] is not None):
             raise InvalidInput(_option(name), "does not go with --fmr or --threshold")
+    if options["folds"] is not None and options["threshold"] is not None:
+        raise InvalidInput("--threshold", "does not go with --folds, which choose it")
     if options["eer"] and options["best_accuracy"]:
         raise InvalidInput("--best-accuracy", "does not go with --eer")
     if options["best_accuracy"] and options["folds"] is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,10 +121,17 @@ def read_vectors(path: Path) -> Vectors:
     raise InvalidInput(path.name, "is neither an .npy file nor Parquet; np.save(path, embeddings) writes one")
 
 
+NO_NPY = (
+    *(ValueError, OSError, EOFError, SyntaxError, OverflowError),
+    *(tokenize.TokenError, RecursionError, MemoryError),
+)
+"""What numpy raises of headers that are no Python literal, or whose shape is no shape."""
+
+
 def _read_npy(path: Path) -> NDArray[Any]:
     try:
         rows: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
+    except NO_NPY as error:
         why = (
             "it holds Python objects"
             if "object" in str(error).lower()

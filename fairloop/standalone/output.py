@@ -21,16 +21,32 @@ MANIFEST = "manifest.json"
 def check_folder(folder: Path, overwrite: bool) -> Path:
     """The resolved folder, after everything that can be known before work begins.
 
-    Raises `InvalidInput` when it exists without `overwrite`, or when what exists
-    holds anything that no such command wrote: nothing else is ever deleted.
+    Raises `InvalidInput` when it exists without `overwrite`, when what exists
+    holds anything that no such command wrote (nothing else is ever deleted), or
+    when the command was started in it: it is replaced as a whole.
     """
+    try:
+        return _target(folder, overwrite)
+    except OSError as error:
+        raise InvalidInput(
+            "--to", f"{str(folder)[:60]!r} cannot be looked at ({error.strerror or error}); name another"
+        ) from error
+
+
+def _target(folder: Path, overwrite: bool) -> Path:
     target = folder.resolve()
     if target.is_dir():
+        if Path.cwd().is_relative_to(target):
+            raise InvalidInput("--to", f"{folder} is the folder this runs in; name one in it or beside it")
         _check_ours(target, folder)
         if not overwrite and any(target.iterdir()):
             raise InvalidInput("--to", f"{folder} exists; --overwrite replaces it, or name another")
     elif target.exists():
         raise InvalidInput("--to", f"{folder} is a file; name a folder")
+    above = next(parent for parent in target.parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        why = "may not be written" if above.is_dir() else "is a file"
+        raise InvalidInput("--to", f"{folder} cannot be made, because {above} {why}; name another folder")
     return target
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from fairloop.errors import InvalidInput
-from fairloop.standalone.table import Floats, listed, read_header, read_table
+from fairloop.standalone.table import MOST_GROUPS, Floats, listed, read_header, read_table
 
 GROUP = "group"
 RATES = ("fmr", "fnmr", "accuracy")
@@ -38,6 +40,9 @@ def read_rates(path: Path) -> Rates:
         raise InvalidInput(path.name, f"has no column {' or '.join(RATES)}; it has {listed(header.names)}")
     counts = [column for column in COUNTS if column in header.names]
     table = read_table(header, [GROUP, *there, *counts])
+    if not 2 <= len(table) <= MOST_GROUPS:
+        many = f"has {len(table):,} group{'s' if len(table) > 1 else ''}"
+        raise InvalidInput(path.name, f"{many}; 2–{MOST_GROUPS} are compared")
     groups: list[str] = []
     for row, group in enumerate(table.labels(GROUP)):
         if group is None:
@@ -45,9 +50,10 @@ def read_rates(path: Path) -> Rates:
         if group in groups:
             table.refuse(GROUP, row, f"{group!r} is there already")
         groups.append(group)
-    if len(groups) < 2:
-        raise InvalidInput(path.name, "has one group; at least two are compared")
     rates = {name: table.numbers(name, low=0, high=HIGHEST[name], empty=True) for name in there}
+    for name, values in rates.items():
+        if np.isnan(values).all():
+            raise InvalidInput(f"{path.name}, column {name}", "is empty in every row; leave it out")
     numbers = {name: table.whole_numbers(name) for name in counts}
     return Rates(
         groups,

@@ -18,7 +18,7 @@ from fairloop.standalone.evaluation import (
     evaluate_scores,
     summarise,
 )
-from fairloop.standalone.faces import read_faces
+from fairloop.standalone.faces import FAILED_COLUMN, read_faces
 from fairloop.standalone.output import check_folder, write_folder
 from fairloop.standalone.rates import COUNTS, GROUP, RATES, read_rates
 from fairloop.standalone.scores import Source, read_pairs, similarity
@@ -65,6 +65,7 @@ def evaluate_embedding_files(
         lambda: evaluate_faces(
             faces.embeddings, faces.subjects, faces.groups, faces.failures, _chosen(options), facts, say.stage
         ),
+        {"in `failures`": f"in a column `{FAILED_COLUMN}` of {subjects.name}"},
     )
     _finish(report, (), target, files, say)
 
@@ -154,14 +155,20 @@ def _chosen(options: Mapping[str, Any]) -> VerificationOptions:
     )
 
 
-def _named(names: Mapping[str, str], work: Callable[[], T]) -> T:
-    """The work's result; an error about an argument then names the file or option it came from."""
+def _named(names: Mapping[str, str], work: Callable[[], T], words: Mapping[str, str] | None = None) -> T:
+    """The work's result; an error about an argument then names the file or option it came from.
+
+    `words` says what an argument that the error advises is called here.
+    """
     try:
         return work()
     except InvalidInput as error:
         first, *rest = error.violations
         field = names.get(first.field, f"--{first.field.replace('_', '-')}")
-        raise InvalidInput(field, first.description, *rest) from error
+        description = first.description
+        for argument, ours in (words or {}).items():
+            description = description.replace(argument, ours)
+        raise InvalidInput(field, description, *rest) from error
 
 
 def _facts(paths: Sequence[Path], label_source: str, title: str) -> dict[str, Any]:

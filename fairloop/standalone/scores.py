@@ -36,6 +36,8 @@ GENUINE_COLUMNS = ("genuine", "label", "same")
 SUBJECT_COLUMNS = (("subject1", "subject2"), ("id1", "id2"), ("name1", "name2"))
 GROUP_COLUMNS = ("group", "race", "ethnicity")
 MOST_PAIRS = 20_000_000
+LARGEST_SCORE = 1e100
+"""Differences of larger ones overflow."""
 
 _FIELDS = re.compile(r"[\s,;]+")
 
@@ -76,11 +78,20 @@ class Source:
     def parse(cls, text: str) -> Source:
         """`scores.csv`, or `African=scores.txt`; a file whose name has a `=` is taken as it is."""
         race, mark, path = text.partition("=")
-        if not mark or Path(text).is_file():
+        if not mark or _is_file(text):
             return cls(Path(text))
         if not race or not path:
-            raise InvalidInput("--pairs", f"{text!r} is neither a file nor RACE=file")
+            raise InvalidInput("--pairs", f"{shown(text)} is neither a file nor RACE=file")
+        if no_name(race):
+            raise InvalidInput("--pairs", f"the race {shown(race)} {no_name(race)}")
         return cls(Path(path), race)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:  # longer than a name can be
+        return False
 
 
 def read_pairs(
@@ -169,7 +180,7 @@ def _from_table(
             f"it has {listed(header.names)}",
         )
     columns = {} if source.race else _group_columns(header, attributes, bfw)
-    fold = header.check(folds, "--folds") if folds and not folds.isdigit() else None
+    fold = header.check(folds, "--folds") if folds and not folds.isdecimal() else None
     wanted = [score_column, *([genuine] if genuine else []), *(sides or ()), *([fold] if fold else [])]
     table = read_table(
         header, list(dict.fromkeys([*wanted, *(c for pair in columns.values() for c in pair)]))
@@ -183,7 +194,7 @@ def _from_table(
     return PairList(
         layout="BFW" if bfw else "pairs",
         label_source=_label_source(source, columns),
-        scores=table.numbers(score_column, empty=True),
+        scores=table.numbers(score_column, low=-LARGEST_SCORE, high=LARGEST_SCORE, empty=True),
         genuine=same,
         groups=groups,
         subjects=subjects,
@@ -268,7 +279,7 @@ def _consecutive(folds: str | None, pairs: int, name: str) -> list[str] | None:
     """So many equal folds of consecutive pairs, as LFW and RFW publish them."""
     if folds is None:
         return None
-    count = int(folds) if folds.isdigit() else 0
+    count = int(folds) if folds.isdecimal() and len(folds) < 10 else 0
     if not 2 <= count <= pairs or pairs % count:
         raise InvalidInput(
             "--folds", f"{folds!r}; {name} has {pairs:,} pairs, which so many equal folds must share"
@@ -328,6 +339,8 @@ def _pair(name: str, number: int, cells: list[str]) -> tuple[str, str, float]:
         score = np.nan
     if not np.isfinite(score):
         raise InvalidInput(f"{place}, score", f"{shown(cells[-1])} is no finite number")
+    if abs(score) > LARGEST_SCORE:
+        raise InvalidInput(f"{place}, score", f"{cells[-1]} is outside {-LARGEST_SCORE:g}–{LARGEST_SCORE:g}")
     other = cells[0] if len(cells) == 4 else cells[2]
     if len(cells) == 5 and other == cells[0]:
         raise InvalidInput(place, f"names {shown(other)} twice; a pair of one person is 'name n1 n2 score'")

@@ -34,8 +34,8 @@ LONGEST_LABEL = 300
 MOST_GROUPS = 200
 """More are no groups to compare but, say, a column of names; the figures could not hold them."""
 
-CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
-"""Characters that would move a terminal's cursor; a tab does not."""
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Characters that would move a terminal's cursor, end a line or turn its direction; a tab does not."""
 
 TRUE = frozenset({"1", "1.0", "true", "t", "yes", "y"})
 FALSE = frozenset({"0", "0.0", "false", "f", "no", "n"})
@@ -58,9 +58,8 @@ class Header:
     def check(self, name: str, option: str) -> str:
         """The name itself when it is a column; `InvalidInput` that lists the columns otherwise."""
         if name not in self.names:
-            raise InvalidInput(
-                option, f"{self.path.name} has no column {name!r}; it has {listed(self.names)}"
-            )
+            whose = "" if option == self.path.name else f"{self.path.name} "
+            raise InvalidInput(option, f"{whose}has no column {name!r}; it has {listed(self.names)}")
         return name
 
 
@@ -186,7 +185,8 @@ def first_bytes(path: Path, count: int = 65_536) -> bytes:
     """The beginning of a file that is there, is a file, and is not too large."""
     try:
         if not path.is_file():
-            raise InvalidInput(str(path), "is a folder" if path.is_dir() else "does not exist")
+            there = "is a pipe or a device; save it as a file" if path.exists() else "does not exist"
+            raise InvalidInput(str(path), "is a folder" if path.is_dir() else there)
         if path.stat().st_size > MOST_BYTES:
             raise InvalidInput(path.name, f"{path.stat().st_size:,} bytes; at most {MOST_BYTES:,}")
         with path.open("rb") as file:

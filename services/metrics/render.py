@@ -47,12 +47,26 @@ def context_of(request: metrics_pb2.RenderReportRequest) -> dict[str, Any]:
     if len(request.context_json) > LARGEST_CONTEXT:
         raise InvalidInput("context_json", f"{len(request.context_json)} bytes; at most {LARGEST_CONTEXT}")
     try:
-        context = json.loads(request.context_json or "{}")
-    except ValueError as error:
+        context = json.loads(request.context_json or "{}", parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
         raise InvalidInput("context_json", f"is not JSON ({error})") from error
     if not isinstance(context, dict):
         raise InvalidInput("context_json", "is not a JSON object")
+    try:
+        assemble({"context": context, "reports": []}, faces=[])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InvalidInput("context_json", f"is not a page's context: {_first_lines(error)}") from error
     return context
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _first_lines(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"a part of it lacks {error}"
+    return " ".join(str(error).split("\n")[:3])[:300]
 
 
 def needed(request: metrics_pb2.RenderReportRequest) -> list[tuple[str, str]]:
@@ -160,6 +174,8 @@ def limits(context: dict[str, Any], comparison: dict[str, Any] | None) -> Iterat
     if comparison and comparison.get("subjects_left_out"):
         left = ", ".join(f"{count} ({why})" for why, count in sorted(comparison["subjects_left_out"].items()))
         yield f"Evaluation subjects left out of the groups: {left}."
+    if comparison:
+        yield from sections.compared_limits(comparison)
 
 
 def highlights(body: dict[str, Any]) -> Iterator[Highlight]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,8 @@ from services.metrics.verification import check_common
 
 MOST_GROUPS = 1_000
 ALPHA = 0.5
+MOST_DRAWS = 5_000_000
+"""Groups × replicates: some seconds, a few hundred MB. It is a quick call, and nothing can cancel it."""
 
 
 def compute(request: metrics_pb2.ComputeSummaryRequest) -> metrics_pb2.ComputeSummaryResponse:
@@ -25,6 +28,12 @@ def compute(request: metrics_pb2.ComputeSummaryRequest) -> metrics_pb2.ComputeSu
     (name, times), *_ = Counter(group.group for group in groups).most_common(1)
     if times > 1:
         raise InvalidInput("groups.group", f"{name!r} stands {times} times; every group has its own name")
+    replicates = request.replicates or DEFAULT_REPLICATES
+    if len(groups) * replicates > MOST_DRAWS:
+        most = MOST_DRAWS // len(groups)
+        raise InvalidInput(
+            "replicates", f"{replicates:,} of {len(groups):,} groups; at most {most:,} of so many"
+        )
     report = summarise_rates(
         [group.group for group in groups],
         rates_of(groups, "fmr"),
@@ -33,7 +42,7 @@ def compute(request: metrics_pb2.ComputeSummaryRequest) -> metrics_pb2.ComputeSu
         genuine=counts_of(groups, "genuine"),
         accuracy=rates_of(groups, "accuracy"),
         alpha=request.alpha if request.HasField("alpha") else ALPHA,
-        replicates=request.replicates or DEFAULT_REPLICATES,
+        replicates=replicates,
         seed=request.seed,
     )
     return metrics_pb2.ComputeSummaryResponse(
@@ -45,8 +54,14 @@ def compute(request: metrics_pb2.ComputeSummaryRequest) -> metrics_pb2.ComputeSu
 
 
 def rates_of(groups: Sequence[metrics_pb2.GroupRates], field: str) -> list[float | None] | None:
-    """The rate of each group, None where it has none; None when no group has one."""
+    """The rate of each group, None where it has none; None when no group has one.
+
+    Raises `InvalidInput` for NaN, which is no way to say that there is none.
+    """
     found = [getattr(group, field) if group.HasField(field) else None for group in groups]
+    for group, value in zip(groups, found, strict=True):
+        if value is not None and math.isnan(value):
+            raise InvalidInput(f"groups.{field}", f"nan in {group.group!r}; absent says that there is none")
     return found if any(value is not None for value in found) else None
 
 

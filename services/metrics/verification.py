@@ -23,6 +23,7 @@ from fairloop.standalone.evaluation import (
     VerificationOptions,
     evaluate_faces,
 )
+from fairloop.standalone.table import no_name, shown
 from fairloop.stats import compare_recognizers, score_densities
 from fairloop.stats.compare import MEASURE, VERDICT_MEASURES
 from fairloop.stats.evaluation import InReplicates
@@ -122,6 +123,8 @@ def check_compare(request: metrics_pb2.CompareRecognizersRequest) -> None:
     for field, arm in (("baseline", request.baseline), ("candidate", request.candidate)):
         if not arm.name or not arm.embeddings:
             raise InvalidInput(field, "needs a name and at least one embedding table")
+        if no_name(arm.name):
+            raise InvalidInput(f"{field}.name", f"{shown(arm.name)} {no_name(arm.name)}")
         for name in arm.embeddings:
             names.check("embeddings", name, f"{field}.embeddings")
     if request.baseline.name == request.candidate.name:

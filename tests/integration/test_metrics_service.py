@@ -21,6 +21,13 @@ from fairloop import manifest
 from fairloop.cli import main
 from fairloop.client import MetricsClient
 from fairloop.errors import Cancelled, InvalidInput, NotFound, PreconditionFailed
+from fairloop.serving.attempt import Attempt, Superseded
+from fairloop.serving.methods import Pools
+from fairloop.serving.operation_store import OperationStore
+from fairloop.serving.record import PENDING, RUNNING, Record
+from fairloop.serving.runner import RunningOperation
+from fairloop.serving.settings import ServerSettings
+from fairloop.serving.shards import Replicas
 from fairloop.stats import audit_distribution, compare_recognizers, evaluate_verification
 from fairloop.stats.classification import classification_fairness
 from fairloop.store import ObjectStore, StoreSettings
@@ -42,6 +49,7 @@ from fairloop.v1.metrics_pb2 import (
     SummaryValue,
 )
 from services.metrics.reports import Made, commit, put_parts
+from services.metrics.servicer import AUDIT, methods
 from tests.support.metrics_world import GENDER, TONE, World
 from tests.support.services import Services
 
@@ -334,6 +342,54 @@ def test_an_evaluation_is_cancelled_within_five_seconds_and_leaves_no_report(
     assert kinds == ["audit"]
 
 
+def test_a_cancel_amid_many_pairs_frees_the_compute_thread_at_once(
+    metrics: MetricsClient, world: World
+) -> None:
+    embeddings, annotations = world.crowd(2_500, 4, 64)
+    operation = metrics.evaluate_verification(
+        EvaluateVerificationRequest(
+            embeddings=embeddings,
+            grouping=Grouping(annotations=annotations, sources=[TONE]),
+            impostors="all",
+        )
+    )
+    while operation.progress().unit != "pairs":
+        time.sleep(0.05)
+    counted = operation.progress()
+    # Of 10,000 images against the others, a block at a time.
+    assert 0 < counted.done <= counted.total
+    assert counted.total > 10_000 * 10_000 // 2
+    asked = time.monotonic()
+    operation.cancel()
+    with pytest.raises(Cancelled):
+        operation.result(60)
+    metrics.audit_distribution(
+        AuditDistributionRequest(annotations=world.annotations, sources=[TONE], role="steering", seed=9)
+    ).result(60)
+    assert time.monotonic() - asked < 5
+
+
+async def test_an_attempt_that_another_took_over_leaves_no_report(world: World) -> None:
+    name = f"operations/metrics-{'c' * 26}"
+    settings = ServerSettings()
+    pools = Pools(2)
+    operations = OperationStore(world.store)
+    request = AuditDistributionRequest(annotations=world.annotations, sources=[TONE], role="judging", seed=8)
+    (method,) = (m for m in methods(None, settings, world.store, pools) if m.name == AUDIT)
+    assert method.run is not None
+    attempt = Attempt(name, Record(1, "me", PENDING), True, operations, pools, settings)
+    await attempt.write(state=RUNNING)
+    operations.put_record(name, Record(2, "other", RUNNING))
+    running = RunningOperation(name, request, operations, pools, attempt, Replicas("127.0.0.1:1"))
+    before = {key for key in world.store.list("reports/") if key.endswith("manifest.json")}
+    try:
+        with pytest.raises(Superseded):
+            await method.run(running)
+    finally:
+        pools.close()
+    assert {key for key in world.store.list("reports/") if key.endswith("manifest.json")} == before
+
+
 def test_a_report_that_stands_is_not_written_over_by_one_with_other_figures(world: World) -> None:
     files = {"report.json": b'{"a": 1}', "rates.png": b"drawn by one version"}
     made = Made("verification", files, {}, "", {"embeddings/0123456789abcdef": "0" * 64})
@@ -366,8 +422,26 @@ def test_wrong_requests_are_refused_with_the_field(metrics: MetricsClient, world
         audit(clusters="prompt")
     with pytest.raises(InvalidInput, match="confusion: has no row of skin_tone_band=light"):
         audit(confusion=[ConfusionRow(truth="skin_tone_band=dark", labels={"skin_tone_band=dark": 1})])
-    with pytest.raises(InvalidInput, match="context_json: is not JSON"):
-        metrics.render_report(RenderReportRequest(reports=["reports/0123456789abcdef"], context_json="{"))
+    for context, says in (
+        ("{", "is not JSON"),
+        ('{"budget": NaN}', "NaN is no number"),
+        ("[" * 100_000, "is not JSON"),
+        ("[]", "is not a JSON object"),
+        ('{"title": 5}', "is not a page's context"),
+        ('{"decisions": [{}]}', "a part of it lacks 'decision'"),
+        ('{"steered": 5}', "is not a page's context"),
+        ('{"sets": {"a": []}}', "is not a page's context"),
+    ):
+        with pytest.raises(InvalidInput, match=f"context_json: .*{says}"):
+            metrics.render_report(
+                RenderReportRequest(reports=["reports/0123456789abcdef"], context_json=context)
+            )
+    arm = Arm(name="a", embeddings=["embeddings/0123456789abcdef"])
+    for name in ("x" * 301, "a\x1b[2J"):
+        other = Arm(name=name, embeddings=arm.embeddings)
+        request = CompareRecognizersRequest(baseline=arm, candidate=other, grouping=world.grouping())
+        with pytest.raises(InvalidInput, match=r"candidate\.name: "):
+            metrics.compare_recognizers(request)
 
 
 @pytest.mark.parametrize(
@@ -400,10 +474,14 @@ def test_wrong_rates_are_refused_with_the_field(metrics: MetricsClient) -> None:
         ([one, one], "groups.group: 'a' stands 2 times"),
         ([one, other], "groups.impostor: is absent in 'a'"),
         ([one, GroupRates(group="b", fmr=2.0)], "fmr"),
+        ([one, GroupRates(group="b", fmr=float("nan"))], r"groups\.fmr: nan in 'b'"),
         ([GroupRates(group="a"), GroupRates(group="b")], "fmr: neither FMR, FNMR nor accuracy is given"),
     ):
         with pytest.raises(InvalidInput, match=says):
             metrics.compute_summary(ComputeSummaryRequest(groups=groups))
+    many = [GroupRates(group=f"g{k}", fmr=0.1) for k in range(1_000)]
+    with pytest.raises(InvalidInput, match=r"replicates: 100,000 of 1,000 groups; at most 5,000"):
+        metrics.compute_summary(ComputeSummaryRequest(groups=many, replicates=100_000))
 
 
 def test_wrong_predictions_are_refused_with_the_field(metrics: MetricsClient, world: World) -> None:

@@ -116,6 +116,37 @@ class World:
         table.add(to_parquet(rows, schema))
         return table.finish({}, details={"model": model}).name
 
+    def crowd(self, subjects: int, images: int, dimension: int) -> tuple[str, str]:
+        """Embeddings and annotations of many images, a third of the subjects in each band; no pixels."""
+        rng = np.random.default_rng(0)
+        who = np.repeat(np.arange(subjects), images)
+        vectors = rng.normal(size=(subjects, dimension))[who] + rng.normal(size=(who.size, dimension))
+        ids = [f"{k:064x}" for k in range(who.size)]
+        faces = [
+            FaceRow("ok", guesses={guess: Guess(label) for guess, label in zip(GUESSES, found, strict=True)})
+            for found in (("dark", "male"), ("medium", "female"), ("light", "male"))
+        ]
+        labels = TableWriter(self.store, ANNOTATIONS, annotation_schema(GUESSES), [self.dataset.name])
+        rows = [annotation_record(i, faces[s % 3], GUESSES) for i, s in zip(ids, who, strict=True)]
+        labels.add(to_parquet(rows, annotation_schema(GUESSES)))
+        details = {"annotators": {"ita": "v1"}, "guesses": [list(guess) for guess in GUESSES]}
+        model = "models/crowd/versions/0123456789abcdef"
+        schema = embedding_schema(dimension)
+        table = TableWriter(self.store, EMBEDDINGS, schema, [self.dataset.name, model])
+        columns = {
+            "image_id": ids,
+            "face": [0] * who.size,
+            "subject_id": [f"crowd:1:{s:06d}" for s in who],
+            "status": ["ok"] * who.size,
+            "embedding": list(vectors.astype(np.float32)),
+        }
+        table.add(
+            to_parquet(
+                [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)], schema
+            )
+        )
+        return table.finish({}, details={"model": model}).name, labels.finish({}, details=details).name
+
     def predictions(self, truth: list[str], predicted: list[str | None], scores: list[float]) -> str:
         """Truth, prediction and score of every image as a prediction table."""
         rows = [

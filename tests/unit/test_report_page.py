@@ -11,7 +11,7 @@ from fairloop.reporting.document import BudgetLine, Decision, Document, Face, Fa
 from fairloop.reporting.figures import figures
 from fairloop.reporting.figures.differences import differences_figure
 from fairloop.reporting.measured import Estimate
-from fairloop.reporting.page import FORMATS, look_up, render
+from fairloop.reporting.page import FORMATS, ROUNDING, look_up, render
 from fairloop.stats import audit_distribution, compare_audits, compare_recognizers, score_densities
 from tests.support.pages import Reader
 
@@ -122,7 +122,7 @@ def test_every_rate_share_and_summary_of_the_document_is_on_the_page(document, p
 def test_printed_numbers_are_their_values_rounded(page):
     for path, shown in page.numbers.items():
         for value, text in shown:
-            if float(value) == 0 or path.endswith(("p_value", "bytes")):
+            if abs(float(value)) < ROUNDING or path.endswith(("p_value", "bytes")):
                 continue
             printed = float(text.strip("+ ×%s").replace("−", "-").replace(",", ""))
             # Shares and rates are printed in percent; a lower end leaves the unit to the upper one.
@@ -224,6 +224,8 @@ def test_the_same_document_gives_the_same_figures(document):
         ("number", 0.000123, "0.000123"),
         ("signed", 0.5, "+0.500"),
         ("signed", -0.5, "-0.500"),
+        ("signed", 2e-6, "+2.00e-06"),
+        ("signed", 0.1 + 0.2 - 0.3, "0"),
         ("count", 177000, "177,000"),
         ("p", 0.0004, "< 0.001"),
         ("seconds", 9.96, "10"),

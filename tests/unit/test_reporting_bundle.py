@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from fairloop.reporting import bundle
+from fairloop.reporting import bundle, sections
 from fairloop.reporting.page import look_up
 from fairloop.stats import (
     audit_distribution,
@@ -19,6 +19,7 @@ from fairloop.stats import (
 )
 from fairloop.stats.classification import classification_fairness
 from fairloop.stats.cross_group import cross_group_matrix
+from fairloop.stats.flags import explain
 from fairloop.stats.pairs import evaluate_pairs
 from fairloop.stats.rate_summaries import summarise_rates
 from fairloop.stats.report import GroupRecord
@@ -196,6 +197,23 @@ def test_what_may_be_said_and_its_limits_stand_before_every_table(files):
     assert "<time" not in html
 
 
+def test_a_headline_within_chance_does_not_hide_what_is_beyond_it():
+    def body(**p_values):
+        summaries = {
+            name: {"formula": f"{name} (0 is fair)", "value": 0.1, "p_value": p}
+            for name, p in p_values.items()
+        }
+        return {"summaries": summaries, "flags": (), "groups": ()}
+
+    within = sections.finding(body(fnmr_gap_at_own_threshold=0.2, garbe=0.3)).sentence
+    assert "others" not in within
+    few = sections.finding(body(fnmr_gap_at_own_threshold=0.2, garbe=0.001, gini_fmr=None, fnmr_gap=0.01))
+    assert few.sentence.endswith("others do go beyond chance: garbe and fnmr_gap.")
+    names = ("garbe", "gini_fmr", "gini_fnmr", "fmr_gap", "fnmr_gap")
+    many = sections.finding(body(fnmr_gap_at_own_threshold=0.2, **dict.fromkeys(names, 0.001))).sentence
+    assert many.endswith("garbe, gini_fmr, gini_fnmr and 2 more.")
+
+
 def test_the_page_needs_nothing_from_outside_and_runs_nothing(files):
     html = files["index.html"].decode()
     page = reader(files)
@@ -286,6 +304,8 @@ def test_pairs_without_subjects_do_not_claim_any():
     assert "were all pairs independent" in words
     assert "an unknown number of subjects" in words
     assert page.value("verification.arms.0.groups.0.subjects") is None
+    # What the list has of a group is rows, not photographs.
+    assert '<th scope="col" rowspan="2">pairs</th>' in files["index.html"].decode()
 
 
 def test_a_classifiers_page_shows_its_table():
@@ -353,6 +373,9 @@ def test_a_comparisons_page_shows_both_arms_and_their_difference():
     for k, name in enumerate(shown):
         assert page.value(f"verification.differences.{k}.estimate.value") == rows[name]["value"]
     assert json.loads(files["report.json"])["densities"]["old"]
+    html = files["index.html"].decode()
+    for sentence in ("Fewer than 250 subjects: intervals cover less", *map(explain, report.flags)):
+        assert html.index(f"{sentence[:1].upper()}{sentence[1:]}") < html.index("<table")
 
 
 def test_summaries_of_a_table_of_rates_are_those_of_the_specification():

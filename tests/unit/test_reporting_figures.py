@@ -21,6 +21,7 @@ from fairloop.reporting.figures.cross_group import (
 )
 from fairloop.reporting.figures.curves import det_canvas, operating_point, roc_canvas
 from fairloop.reporting.figures.densities import densities_canvas
+from fairloop.reporting.figures.given_rates import given_rates_canvas
 from fairloop.reporting.figures.rates import rates_canvas
 from fairloop.reporting.figures.shares import share_bars_canvas
 from fairloop.reporting.figures.sweep import sweep_canvas
@@ -28,6 +29,7 @@ from fairloop.reporting.measured import Estimate
 from fairloop.stats import audit_distribution, evaluate_verification, score_densities
 from fairloop.stats.classification import classification_fairness
 from fairloop.stats.cross_group import cross_group_matrix
+from fairloop.stats.rate_summaries import summarise_rates
 from fairloop.stats.scan import rate_curves
 from fairloop.stats.sweep import threshold_sweep
 
@@ -189,6 +191,18 @@ def test_densities_are_drawn_as_they_are(world):
         steps = [patch.get_data().values.tolist() for patch in ax.patches if isinstance(patch, StepPatch)]
         assert list(density.genuine) in steps
         assert list(density.impostor) in steps
+        # Only the last panel has labels: all must have its ticks.
+        assert ax.get_xticks().tolist() == canvas.axes[-1].get_xticks().tolist()
+    # These groups are small enough for every score to be there.
+    assert "sample" not in said(canvas)
+
+
+def test_accuracies_are_told_apart_on_an_axis_of_their_own():
+    report = summarise_rates(["a", "b"], [0.01, 0.02], accuracy=[99.1, 99.6])
+    canvas = given_rates_canvas(sections.rates(report.to_dict(), group_source=SOURCE))
+    fmr, accuracy = canvas.axes
+    assert fmr.get_xlim()[0] == 0
+    assert accuracy.get_xlim() == pytest.approx((0.991 - 0.12 * 0.005, 0.996 + 0.12 * 0.005))
 
 
 def test_cells_without_a_false_match_say_of_how_many(world):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,7 @@ def test_errors_of_the_statistics_name_the_file_or_the_option(
     words = ("evaluate", "--embeddings", "e.npy", "--subjects", "s.csv", "--group", "g")
     result = run(*words)
     assert "Error: e.npy: row 2 (subject 'b') holds NaN or infinity" in result.output
+    assert "in a column `failed` of s.csv" in result.output
     assert result.exit_code == 1
     np.save("e.npy", np.eye(4))
     assert "--fmr: 1.5 is outside 0–1" in run(*words, "--fmr", "1.5").output
@@ -124,6 +126,25 @@ def test_a_folder_that_no_evaluation_wrote_is_left_alone(tmp_path: Path) -> None
         check_folder(ours, True)
     with pytest.raises(InvalidInput, match="is a file; name a folder"):
         check_folder(folder / "thesis.tex", True)
+
+
+def test_a_place_that_cannot_be_written_is_told_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InvalidInput, match=r"--to: .*cannot be made, because .*file is a file"):
+        check_folder(tmp_path / "file" / "deep" / "out", False)
+    with pytest.raises(InvalidInput, match="cannot be looked at"):
+        check_folder(tmp_path / ("x" * 300), False)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    with pytest.raises(InvalidInput, match="is the folder this runs in"):
+        check_folder(Path(), True)
+    if os.geteuid() != 0:  # who may write everywhere
+        here.chmod(0o500)
+        with pytest.raises(InvalidInput, match="may not be written"):
+            check_folder(here / "out", False)
 
 
 def test_the_commands_load_matplotlib_only_when_they_run_and_say_how_to_get_it() -> None:

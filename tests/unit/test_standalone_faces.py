@@ -109,6 +109,16 @@ def test_images_that_are_missing_or_twice_are_told(tmp_path: Path) -> None:
         read_faces(embeddings, subjects, ["race"])
 
 
+LIARS = ("(-8, 8)", "(1000000000, 8)", "(9, ", "(" * 300, "(2, " + "9" * 30 + ")", "('a', 2)")
+"""Shapes that no array has: each makes numpy raise something else."""
+
+
+def header(shape: str) -> bytes:
+    """An .npy file whose header says so, and some bytes."""
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(64)
+
+
 def test_embeddings_that_are_none_are_told(tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[object, tuple[str]]:
@@ -130,6 +140,7 @@ def test_embeddings_that_are_none_are_told(tmp_path: Path) -> None:
         (pickle.dumps([1]), "is neither an .npy file nor Parquet"),
         (b"\x93NUMPY\x01\x00", "is no .npy file of plain numbers"),
         (b"", "is neither"),
+        *((header(text), "is no .npy file of plain numbers") for text in LIARS),
     ):
         path.write_bytes(raw)
         with pytest.raises(InvalidInput, match=says):

@@ -83,6 +83,7 @@ def test_distances_become_similarities(tmp_path: Path) -> None:
         ("score,genuine\n1,1\n", (), r"--group: p\.csv has no column group or race or ethnicity"),
         (BFW, ("age",), r"--group: p\.csv has neither a column 'age' nor age1 and age2"),
         ("score,genuine,group\nx,1,a\n", (), r"p\.csv, line 2, column score: 'x' is no finite number"),
+        ("score,genuine,group\n1e308,1,a\n", (), r"p\.csv, line 2, column score: 1e308 is outside"),
         (
             "score,genuine,group,subject1,subject2\n1,1,a,u,v\n",
             (),
@@ -115,6 +116,7 @@ def test_tables_that_do_not_fit_are_told(
         ("m.1 1 m.2 3", "is neither 'name n1 n2 score' nor"),
         ("m.1 1 2 high", "score: 'high' is no finite number"),
         ("m.1 1 2 nan", "score: 'nan' is no finite number"),
+        ("m.1 1 2 -1e308", "score: -1e308 is outside"),
         ("m.1 1 m.1 2 0.5", "names 'm.1' twice"),
     ],
 )
@@ -133,8 +135,9 @@ def test_several_files_need_a_race_each_and_once(tmp_path: Path) -> None:
         read_pairs([Source(path, "a")], ["race"])
     with pytest.raises(InvalidInput, match="--pairs: several files need a race each"):
         read_pairs([Source(path, "a"), Source(tmp_path / "b.txt")])
-    with pytest.raises(InvalidInput, match=r"--folds: '3'; a\.txt has 2 pairs"):
-        read_pairs([Source(path, "a")], folds="3")
+    for folds in ("3", "²", "9" * 5000):
+        with pytest.raises(InvalidInput, match=rf"--folds: '{folds}'; a\.txt has 2 pairs"):
+            read_pairs([Source(path, "a")], folds=folds)
 
 
 def test_a_file_with_an_equals_sign_in_its_name_is_that_file(tmp_path: Path) -> None:
@@ -143,6 +146,9 @@ def test_a_file_with_an_equals_sign_in_its_name_is_that_file(tmp_path: Path) -> 
     assert Source.parse(str(path)) == Source(path)
     with pytest.raises(InvalidInput, match="is neither a file nor RACE=file"):
         Source.parse("=x")
+    with pytest.raises(InvalidInput, match=r"the race 'a\\x1b' holds a control character"):
+        Source.parse("a\x1b=x.txt")
+    assert Source.parse(f"a={'x' * 300}") == Source(Path("x" * 300), "a")
 
 
 def test_rates_are_read_with_what_the_table_has(tmp_path: Path) -> None:
@@ -159,7 +165,13 @@ def test_rates_are_read_with_what_the_table_has(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("group,fmr\na,0.1\n", r"rates\.csv: has one group"),
+        ("group,fmr\na,0.1\n", r"rates\.csv: has 1 group; 2–200 are compared"),
+        (
+            "group,fmr\n" + "".join(f"g{k},0.1\n" for k in range(201)),
+            r"rates\.csv: has 201 groups; 2–200 are compared",
+        ),
+        ("group,fmr,fnmr\na,,0.1\nb,,0.2\n", r"rates\.csv, column fmr: is empty in every row"),
+        ("fmr\n0.1\n", r"^rates\.csv: has no column 'group'; it has fmr"),
         ("group,fmr\na,0.1\na,0.2\n", r"rates\.csv, line 3, column group: 'a' is there already"),
         ("group,fmr\na,0.1\nb,5\n", r"rates\.csv, line 3, column fmr: 5 is outside 0–1"),
         (

@@ -100,6 +100,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_header(tmp_path / "absent.csv")
     with pytest.raises(InvalidInput, match="is a folder"):
         read_header(tmp_path)
+    with pytest.raises(InvalidInput, match="is a pipe or a device"):
+        read_header(Path("/dev/null"))
 
 
 def test_limits_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +121,11 @@ def test_an_unknown_column_lists_those_that_there_are(tmp_path: Path) -> None:
 
 
 def test_a_label_that_would_move_the_cursor_or_fill_the_page_is_refused(tmp_path: Path) -> None:
-    for label, says in (("\x1b[31mx", "holds a control character"), ("x" * 301, "has 301 characters")):
+    for label, says in (
+        ("\x1b[31mx", "holds a control character"),
+        ("x\u202ey", "holds a control character"),
+        ("x" * 301, "has 301 characters"),
+    ):
         found = read(written(tmp_path, f"g\na\n{label}\n"))
         with pytest.raises(InvalidInput, match=rf"t\.csv, line 3, column g: .*{says}"):
             found.labels("g")

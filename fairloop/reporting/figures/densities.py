@@ -52,9 +52,9 @@ def densities_canvas(densities: Densities, verification: Verification, run: int 
                 ax.set_ylabel(names[g], rotation=0, ha="right", va="center", labelpad=8)
             if g == 0 and len(arms) > 1:
                 ax.set_title(f"{drawable(arm.name)}, run {run + 1}", fontsize=10, pad=4)
+            ax.xaxis.set_major_locator(MaxNLocator(8 // len(arms)))
             if g == len(groups) - 1:
                 ax.set_xlabel("similarity score")
-                ax.xaxis.set_major_locator(MaxNLocator(8 // len(arms)))
             else:
                 ax.tick_params(labelbottom=False)
             handles, labels = ax.get_legend_handles_labels()
@@ -86,9 +86,12 @@ def _note(densities: Densities, verification: Verification) -> str:
             f"{len(first)} groups of {span(d.genuine_scores for d in first)} genuine and "
             f"{span(d.impostor_scores for d in first)} impostor scores each"
         )
-    subjects = span(g.subjects for g in verification.arms[0].groups)
+    groups = verification.arms[0].groups
+    genuine = {g.group: g.genuine or 0 for g in groups}
+    sampled = any(d.genuine_scores < genuine.get(d.group, 0) for d in first)
+    sample = " (a seeded sample of subjects where a group is large)" if sampled else ""
     return (
-        f"{counts}, of {subjects} subjects a group (a seeded sample of subjects where a group is large). "
+        f"{counts}, of {span(g.subjects for g in groups)} subjects a group{sample}. "
         f"Threshold: {verification.threshold_policy}. Groups: {verification.group_source}."
     )
 

@@ -29,7 +29,7 @@ def given_rates_canvas(table: RateTable) -> Canvas:
     panels = [
         Panel("FMR", "false match rate", [[(row.fmr, None) for row in table.groups]]),
         Panel("FNMR", "false non-match rate", [[(row.fnmr, None) for row in table.groups]]),
-        Panel("Accuracy", "accuracy", [[(_accuracy(row), None) for row in table.groups]]),
+        Panel("Accuracy", "accuracy", [[(_accuracy(row), None) for row in table.groups]], from_zero=False),
     ]
     there = [panel for panel in panels if any(rate.value is not None for rate, _ in panel.rows[0])]
     return panels_canvas(there, [row.group for row in table.groups], ["as given"], _note(table))

@@ -43,6 +43,8 @@ class Panel:
     title: str
     axis: str
     rows: Sequence[Sequence[Row]]
+    from_zero: bool = True
+    """False where what matters lies far from zero, such as accuracies."""
 
 
 def panels_canvas(panels: Sequence[Panel], groups: Sequence[str], labels: Sequence[str], note: str) -> Canvas:
@@ -115,10 +117,15 @@ def _draw(ax: Axes, panel: Panel, labels: Sequence[str]) -> None:
             )
             if estimate.value is not None:
                 named.add(labels[a])
-                ends += [estimate.value, estimate.high or 0.0]
+                ends += [end for end in (estimate.low, estimate.value, estimate.high) if end is not None]
     ax.set_ylim(-0.6, groups - 0.4)
     # Room for what is at the very end, and an axis where every rate is zero.
-    ax.set_xlim(0, 1.06 * max(ends) or 0.01)
+    if panel.from_zero:
+        ax.set_xlim(0, 1.06 * max(ends) or 0.01)
+    else:
+        there = ends[1:]
+        room = 0.12 * (max(there) - min(there)) or 0.01
+        ax.set_xlim(min(there) - room, max(there) + room)
     ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3))
     ax.grid(axis="x")
     percent(ax)

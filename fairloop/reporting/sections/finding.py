@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from fairloop.reporting.document import Highlight, Verdict
 from fairloop.reporting.sections.parts import Body, estimate, ordered
-from fairloop.reporting.wording import flagged, listed, readable
+from fairloop.reporting.wording import LISTED, flagged, listed, readable
 from fairloop.stats.flags import explain
 from fairloop.stats.null import SIGNIFICANT
 
@@ -64,7 +64,19 @@ def finding(report: Body) -> Verdict:
         )
         worst = _worst(report, name) if said == DIFFERENT else None
         rest += f" Worst off: {worst}." if worst else ""
+        beyond = _beyond(summaries) if said == ALIKE else []
+        rest += f" Seen one by one, others do go beyond chance: {listed(beyond)}." if beyond else ""
     return Verdict(verdict=said, sentence=f"{said.capitalize()}: {rest}", measure=summary["formula"])
+
+
+def _beyond(summaries: Body) -> list[str]:
+    """Other summaries that chance does not explain, the first few by name: a headline must not hide them."""
+    found = [
+        summaries[name]["formula"].partition(" (")[0]
+        for name in ordered(summaries)
+        if summaries[name]["p_value"] is not None and summaries[name]["p_value"] < SIGNIFICANT
+    ]
+    return found if len(found) <= LISTED else [*found[:LISTED], f"{len(found) - LISTED} more"]
 
 
 def _worst(report: Body, name: str) -> str | None:
@@ -106,9 +118,19 @@ def limits(facts: Body, report: Body | None = None) -> Iterator[str]:
     yield from facts.get("notes", ())
     if report is None:
         return
-    for flag in report["flags"]:
+    yield from guards(report["flags"], [g for g in report.get("groups", ()) if isinstance(g, Mapping)])
+
+
+def compared_limits(comparison: Body) -> Iterator[str]:
+    """The guards of a comparison and of the groups of all its runs."""
+    runs = [run for arm in comparison["arms"] for run in arm["runs"]]
+    yield from guards(comparison["flags"], [group for run in runs for group in run["groups"]])
+
+
+def guards(flags: Sequence[str], groups: Sequence[Body]) -> Iterator[str]:
+    """What was raised on the whole, and on which groups."""
+    for flag in flags:
         yield _sentence(explain(flag))
-    groups = [group for group in report.get("groups", ()) if isinstance(group, Mapping)]
     for line in flagged([(g["group"], [f for f in g["flags"] if f in GUARDS]) for g in groups]):
         yield _sentence(line)
 

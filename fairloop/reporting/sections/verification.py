@@ -74,6 +74,7 @@ def evaluation(
         threshold_policy=report["conventions"]["threshold policy"],
         group_source=group_source,
         measure=headline(summaries),
+        counted="pairs" if "images" in report["conventions"] else "images",
         arms=(arm,),
         cross_group=None if cross_group is None else _cross_group(cross_group),
         conventions=conventions(report),
