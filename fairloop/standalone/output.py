@@ -65,6 +65,7 @@ def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _fill(partial, files)
+            os.chmod(partial, 0o777 & ~_umask())
             if replaced.exists():  # a replacement that was killed between its renames
                 shutil.rmtree(replaced) if target.exists() else os.rename(replaced, target)
             if target.exists():
@@ -86,6 +87,13 @@ def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
         raise kind(
             f"{target} cannot be written ({error.strerror or error}); name another with --to"
         ) from error
+
+
+def _umask() -> int:
+    """The process's umask, which can only be read by setting it."""
+    found = os.umask(0o077)
+    os.umask(found)
+    return found
 
 
 def _fill(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -47,6 +47,9 @@ def _arm(
                 null_mean, null_p95 = float(null.mean()), float(np.quantile(null, 0.95 if worse else 0.05))
                 p = p_value(value.mean, null, larger_is_worse=worse)
             low, high = fair_end((low, high), BY_NAME[key], p)
+        else:
+            # Moved onto the mean of the runs, replicates of a rate near 0 or 1 may pass it.
+            low, high = max(low, 0.0), min(high, 1.0)
         described[key] = ArmValue(
             name=key,
             formula=value.formula,

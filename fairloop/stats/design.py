@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from fairloop.stats import watch
 from fairloop.stats.measure import Floats
 from fairloop.stats.scoring import Float32s, Ints
 
@@ -122,6 +123,7 @@ def weighted_pairs(counts: sparse.csr_array, weights: Float32s) -> Floats:
     for start in range(0, replicates, step):
         chosen = weights if step >= replicates else np.ascontiguousarray(weights[:, start : start + step])
         product = counts @ chosen
+        watch.scored(0)
         found[start : start + step] = np.einsum("sr,sr->r", chosen, product, dtype=np.float64)
     return found
 

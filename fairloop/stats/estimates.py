@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fairloop.stats import watch
 from fairloop.stats.flags import FEW_SUBJECTS, RULE_OF_30
 from fairloop.stats.intervals import Interval, clopper_pearson, t_widening
 from fairloop.stats.measure import Floats
@@ -115,6 +116,7 @@ def reweighted_fnmr(scores: Float32s, subject: Ints, weights: Float32s, threshol
         step = max(1, BAND // (high - low))
         for start in range(0, replicates, step):
             chosen = slice(start, start + step)
+            watch.scored(0)
             reached = np.cumsum(weights[subject[low:high], chosen], axis=0, dtype=np.float64)
             index = at[chosen]
             column = np.arange(index.size)

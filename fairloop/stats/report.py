@@ -161,10 +161,11 @@ class VerificationReport:
     def __str__(self) -> str:
         groups = [list(_GROUP_HEADER)]
         for g in self.groups:
-            counts = (g.subjects, g.images, g.genuine, g.impostor, g.false_matches, g.false_non_matches)
+            counts = (g.images, g.genuine, g.impostor, g.false_matches, g.false_non_matches)
             groups.append(
                 [
                     g.group,
+                    "?" if "no_subject_ids" in self.flags else f"{g.subjects:,}",
                     *(f"{n:,}" for n in counts),
                     rate(g.fmr, g.fmr_interval),
                     rate(g.fnmr, g.fnmr_interval),
@@ -176,7 +177,10 @@ class VerificationReport:
         summaries = [["summary", "value (95 %)", "if equal: mean", "95 %", "p", "fair"]]
         for s in self.summaries.values():
             numbers = [number(s.null_mean), number(s.null_p95), number(s.p_value)]
-            summaries.append([s.formula, rate(s.value, s.interval), *numbers, f"{s.fair:g}"])
+            value = rate(s.value, s.interval)
+            if s.value_under_zero_policy is not None:
+                value = f"undefined; {rate(s.value_under_zero_policy, s.interval)} with zeros replaced"
+            summaries.append([s.formula, value, *numbers, f"{s.fair:g}"])
         notes = by_sentence([(r.group, flag) for r in self.groups for flag in r.flags])
         notes += by_sentence([(s.formula, flag) for s in self.summaries.values() for flag in s.flags])
         notes += [explain(flag) for flag in self.flags]

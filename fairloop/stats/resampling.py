@@ -15,11 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from fairloop.errors import InvalidInput
+from fairloop.stats import watch
 from fairloop.stats.design import Design, weighted_pairs
 from fairloop.stats.measure import Floats
 from fairloop.stats.scoring import Ints
 
 Float32s = NDArray[np.float32]
+
+
+PICKS = 4_000_000
+"""Subjects picked at once (32 MB)."""
+
+MOST_WEIGHTS = 500_000_000
+"""Subjects × replicates (2 GB)."""
 
 
 def subject_weights(
@@ -28,14 +37,23 @@ def subject_weights(
     """Weights of shape (subjects, replicates): each stratum redrawn with replacement.
 
     `strata` are disjoint arrays of subject numbers; a subject in none weighs 1.
+    Raises InvalidInput for more weights than fit into 2 GB.
     """
+    if subjects * replicates > MOST_WEIGHTS:
+        raise InvalidInput(
+            "replicates", f"{replicates:,} for {subjects:,} subjects; at most {MOST_WEIGHTS // subjects:,}"
+        )
     weights = np.ones((subjects, replicates), dtype=np.float32)
     for members in strata:
         n = members.size
-        # Counting n uniform picks is the multinomial, and faster than drawing n binomials.
-        picks = rng.integers(n, size=(replicates, n)) + n * np.arange(replicates)[:, None]
-        counts = np.bincount(picks.ravel(), minlength=n * replicates).reshape(replicates, n)
-        weights[members] = counts.T
+        step = max(1, PICKS // n)
+        for start in range(0, replicates, step):
+            rows = min(step, replicates - start)
+            # Counting n uniform picks is the multinomial, and faster than drawing n binomials.
+            picks = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
+            counts = np.bincount(picks.ravel(), minlength=n * rows).reshape(rows, n)
+            weights[members, start : start + rows] = counts.T
+            watch.scored(0)
     return weights
 
 

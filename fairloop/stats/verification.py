@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fairloop.errors import InvalidInput
 from fairloop.stats.evaluation import InReplicates, Method, Null, Options, Sample, check_choice, finish
 from fairloop.stats.report import VerificationReport
 from fairloop.stats.resampling import Float32s
@@ -79,6 +80,8 @@ def evaluate_verification(
     """
     options = Options(alpha, replicates, threshold_in_replicates, method, null, seed)
     check_choice(fmr, threshold, policy, impostors)
+    if threshold is not None and not -1.0 <= threshold <= 1.0:
+        raise InvalidInput("threshold", f"{threshold} is no cosine similarity; it is −1 to 1")
     people = roster(subjects, groups, failures)
     rows = normalised(embeddings, people.usable, [None if s is None else str(s) for s in subjects])
     streams = options.streams()

@@ -44,7 +44,7 @@ def begin(total: int) -> None:
 
 
 def scored(count: int) -> None:
-    """So many more of them are done."""
+    """So many more of them are done; 0 is a sign of life from the work that follows a pass."""
     current = _current.get()
     if current is not None and current.total:
         current.done = min(current.done + count, current.total)

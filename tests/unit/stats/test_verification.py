@@ -7,7 +7,9 @@ import pytest
 
 from fairloop.errors import InvalidInput
 from fairloop.stats import evaluate_verification, garbe, scoring, threshold_at_fmr
+from fairloop.stats.resampling import subject_weights
 from fairloop.stats.summaries import BY_NAME
+from fairloop.stats.watch import watched
 
 from .worlds import Population, sample, signs
 
@@ -381,3 +383,27 @@ def test_the_worst_groups_are_named_for_every_kind_of_error():
         assert set(names) == {name for name, rate in rates.items() if rate == max(rates.values())}
     assert set(report.worst) == {"fmr", "fnmr", "fnmr_at_own_threshold"}
     assert f"worst fmr: {', '.join(report.worst['fmr'])}" in str(report)
+
+
+def test_a_threshold_beyond_every_cosine_is_refused():
+    world = signs(subjects=10, images=2, groups=2, seed=13)
+    with pytest.raises(InvalidInput, match=r"threshold: 1\.5 is no cosine similarity"):
+        evaluate_verification(world.embeddings, world.subjects, world.groups, threshold=1.5)
+
+
+def test_more_weights_than_memory_holds_are_refused_with_what_is_allowed():
+    with pytest.raises(InvalidInput, match="replicates: 100,000 for 6,000 subjects; at most 83,333"):
+        subject_weights([np.arange(6_000)], 6_000, 100_000, np.random.default_rng(0))
+
+
+def test_what_a_watcher_raises_ends_the_drawing_of_replicates():
+    class Stopped(Exception):
+        pass
+
+    def stop_at_the_end(done: int, total: int) -> None:
+        if done == total:
+            raise Stopped
+
+    world = signs(subjects=40, images=3, groups=2, seed=14)
+    with pytest.raises(Stopped), watched(stop_at_the_end):
+        evaluate_verification(world.embeddings, world.subjects, world.groups, fmr=0.05, replicates=QUICK)
