@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo audit test test-long up down lint protos
+.PHONY: help demo audit test test-long bench up down lint protos
 .NOTPARALLEL:
 
 PYTHON ?= python3.11
@@ -32,7 +32,8 @@ endef
 
 help: ## what there is to run
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo '  (make audit FOLDER=path, make test-long PART=loop|statistics|chaos|generator|annotator|recognizer|metrics)'
+	@echo '  (make audit FOLDER=path, make test-long PART=loop|statistics|chaos|generator|annotator|recognizer|metrics,'
+	@echo '   make bench ONLY=roc)'
 
 demo: $(STAMPS)/weights ## one round of the loop on real models, under ten minutes
 	@$(BIN)/python -m deploy.local up
@@ -48,18 +49,22 @@ test: $(STAMPS)/test $(STAMPS)/weights ## unit, contract, integration and end-to
 test-long: $(STAMPS)/test $(STAMPS)/weights ## tests over a minute: make test-long [PART=...]
 	@$(BIN)/python -m pytest tests/long --timeout 3600 $(if $(PART),-m "$(PART)")
 
+bench: $(STAMPS)/test $(STAMPS)/weights ## ours beside its peers, to benchmarks/results.md; on a quiet machine
+	@$(BIN)/python -m benchmarks $(ONLY)
+
 up: $(STAMPS)/weights ## start the store, the four services and Prefect on this machine
 	@$(BIN)/python -m deploy.local up
 
 down: $(STAMPS)/demo ## stop them; what they stored stays
 	@$(BIN)/python -m deploy.local down
 
-lint: $(STAMPS)/lint ## ruff, mypy, buf, stubs in sync
+lint: $(STAMPS)/lint ## ruff, mypy, buf (lint, and breaking against the last release), stubs in sync
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python protos/generate.py --google build/googleapis
 	@$(BIN)/buf lint
+	@$(BIN)/python protos/breaking.py --buf $(BIN)/buf
 	@$(BIN)/python protos/generate.py --check
 
 protos: $(STAMPS)/lint ## regenerate fairloop/v1 from protos/

@@ -13,12 +13,20 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from fairlearn import metrics
 from sklearn.metrics import accuracy_score, roc_auc_score
 
+from benchmarks.table import Goal, Row, parser, run
 from fairloop.stats.classification import classification_fairness
+
+T = TypeVar("T")
+
+GOAL = Goal("peer / ours", ">", 1.0)
+ROUNDING = 1e-12
 
 RATES = {
     "accuracy": accuracy_score,
@@ -51,56 +59,57 @@ def images(count: int, groups: int, seed: int) -> tuple[np.ndarray, ...]:
     )
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=1_000_000)
-    parser.add_argument("--groups", type=int, default=8)
-    parser.add_argument("--replicates", type=int, default=1_000)
-    asked = parser.parse_args()
-    truth, predicted, group, score = images(asked.images, asked.groups, seed=0)
-    print(f"{asked.images:,} images, {asked.groups} groups, {asked.replicates:,} replicates", flush=True)
-
+def timed(call: Callable[[], T]) -> tuple[T, float]:
+    """What the call gives, and its seconds."""
     started = time.perf_counter()
-    ours = classification_fairness(truth, predicted, group, replicates=asked.replicates)
-    ours_took = time.perf_counter() - started
-    print(f"fairloop, rates, measures, intervals and nulls   {ours_took:8.2f} s", flush=True)
+    found = call()
+    return found, time.perf_counter() - started
 
-    started = time.perf_counter()
-    frame = metrics.MetricFrame(
-        metrics=RATES, y_true=truth, y_pred=predicted, sensitive_features=group
-    ).by_group
-    frame_took = time.perf_counter() - started
-    print(f"fairlearn MetricFrame, rates                     {frame_took:8.2f} s", flush=True)
 
-    started = time.perf_counter()
-    differences = {
-        name: function(truth, predicted, sensitive_features=group) for name, function in DIFFERENCES.items()
-    }
-    print(
-        f"fairlearn, three differences                     {time.perf_counter() - started:8.2f} s", flush=True
+def rows(options: argparse.Namespace) -> list[Row]:
+    count, replicates = (20_000, 100) if options.small else (options.images, options.replicates)
+    truth, predicted, group, score = images(count, options.groups, seed=0)
+    ours, took = timed(lambda: classification_fairness(truth, predicted, group, replicates=replicates))
+    frame, frame_took = timed(
+        lambda: (
+            metrics.MetricFrame(
+                metrics=RATES, y_true=truth, y_pred=predicted, sensitive_features=group
+            ).by_group
+        )
     )
-
-    started = time.perf_counter()
-    scored = classification_fairness(truth, predicted, group, scores=score, replicates=asked.replicates)
-    print(
-        f"fairloop, with AUC                               {time.perf_counter() - started:8.2f} s", flush=True
+    differences, differences_took = timed(
+        lambda: {
+            name: function(truth, predicted, sensitive_features=group)
+            for name, function in DIFFERENCES.items()
+        }
     )
-    started = time.perf_counter()
-    areas = {name: roc_auc_score(truth[group == name], score[group == name]) for name in np.unique(group)}
-    print(
-        f"scikit-learn, AUC of every group                 {time.perf_counter() - started:8.2f} s", flush=True
+    scored, scored_took = timed(
+        lambda: classification_fairness(truth, predicted, group, scores=score, replicates=replicates)
     )
+    areas, areas_took = timed(
+        lambda: {name: roc_auc_score(truth[group == name], score[group == name]) for name in np.unique(group)}
+    )
+    rates = [abs(getattr(r, rate) - frame.loc[r.group, rate]) for r in ours.groups for rate in RATES]
+    gaps = [abs(ours.measures[name].value - value) for name, value in differences.items()]
+    aucs = [abs(r.auc - areas[r.group]) for r in scored.groups]
 
-    distances = [
-        *(abs(getattr(r, rate) - frame.loc[r.group, rate]) for r in ours.groups for rate in RATES),
-        *(abs(ours.measures[name].value - value) for name, value in differences.items()),
-        *(abs(r.auc - areas[r.group]) for r in scored.groups),
+    def wrong(distances: list[float]) -> str:
+        return "" if max(distances) < ROUNDING else f"values differ by up to {max(distances):.1e}"
+
+    what = f"classification_fairness, {count:,} images, {replicates:,} replicates"
+    return [
+        Row(what, "s", took, frame_took, "MetricFrame of fairlearn, rates only", GOAL, wrong=wrong(rates)),
+        Row(what, "s", took, differences_took, "three differences of fairlearn", wrong=wrong(gaps)),
+        Row(f"{what}, AUC", "s", scored_took, areas_took, "roc_auc_score by group", wrong=wrong(aucs)),
     ]
-    equal, ratio = max(distances) < 1e-12, frame_took / ours_took
-    verdict = "equal" if equal else "NOT EQUAL"
-    print(f"values compared {len(distances)}, largest difference {max(distances):.1e}: {verdict}")
-    print(f"MetricFrame takes {ratio:.1f} times as long as fairloop (goal: more than 1)")
-    return 0 if equal and ratio > 1 else 1
+
+
+def main() -> int:
+    options = parser(__doc__)
+    options.add_argument("--images", type=int, default=1_000_000)
+    options.add_argument("--groups", type=int, default=8)
+    options.add_argument("--replicates", type=int, default=1_000)
+    return run(rows, options)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from fairloop.commands.doctor import doctor
+from fairloop.commands.operations import operations
 from fairloop.errors import FairloopError
 from fairloop.standalone.commands import evaluate, stats
 
@@ -99,6 +101,8 @@ def main() -> None:
 
 main.add_command(evaluate)
 main.add_command(stats)
+main.add_command(operations)
+main.add_command(doctor)
 
 
 @main.group()

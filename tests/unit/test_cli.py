@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -56,3 +57,14 @@ def test_a_registration_that_is_no_command_is_named(install: Path) -> None:
     result = CliRunner().invoke(main, ["odd"])
     assert result.exit_code == 1
     assert "plug_in_odd:command (fairloop.commands) is no click command but 7" in result.output
+
+
+def test_commands_about_servers_load_what_they_need_when_they_run() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from fairloop.cli import main;"
+        "results = [CliRunner().invoke(main, [*words, '--help']) for words in"
+        " (['operations'], ['operations', 'wait'], ['doctor'])];"
+        "assert all(result.exit_code == 0 for result in results), results;"
+        "loaded = {'fairloop.client', 'fairloop.doctor', 'rich'} & set(sys.modules); assert not loaded"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

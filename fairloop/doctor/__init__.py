@@ -1,0 +1,1 @@
+"""What `fairloop doctor` looks at: machine, software, weights, store, services. Changes nothing."""
