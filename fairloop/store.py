@@ -26,6 +26,7 @@ from minio.datatypes import Object
 from minio.error import InvalidResponseError, S3Error, ServerError
 
 from fairloop.errors import DataLoss, Exhausted, InvalidInput, NotFound, PermissionDenied, Unavailable
+from fairloop.stages import stage
 
 MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchObject", "ResourceNotFound"}
 DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed"}
@@ -146,20 +147,30 @@ class ObjectStore:
 
     def put(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:
         """Writes one object, whole or not at all."""
+        with stage("store"):
+            self._put(key, data, content_type)
+
+    def _put(self, key: str, data: bytes, content_type: str) -> None:
         with self._errors(check_key(key)):
             self._client.put_object(self.bucket, key, io.BytesIO(data), len(data), content_type=content_type)
 
     def put_file(self, key: str, path: Path, content_type: str = "application/octet-stream") -> None:
         """Writes one object from a file, in parts when it is large."""
-        with self._errors(check_key(key)):
+        with stage("store"), self._errors(check_key(key)):
             self._client.fput_object(self.bucket, key, str(path), content_type=content_type)
 
     def put_json(self, key: str, value: Any) -> None:
         """Writes a value as JSON."""
-        self.put(key, json.dumps(value, ensure_ascii=False, sort_keys=True).encode(), "application/json")
+        data = json.dumps(value, ensure_ascii=False, sort_keys=True).encode()
+        with stage("records"):
+            self._put(key, data, "application/json")
 
     def get(self, key: str, offset: int = 0, size: int = 0) -> bytes:
         """An object's bytes, or `size` of them from `offset`; `NotFound` when it is not there."""
+        with stage("fetch"):
+            return self._get(key, offset, size)
+
+    def _get(self, key: str, offset: int = 0, size: int = 0) -> bytes:
         with self._errors(check_key(key)):
             pauses = iter(READ_PAUSES)
             while True:
@@ -178,7 +189,7 @@ class ObjectStore:
 
     def get_file(self, key: str, path: Path) -> None:
         """Writes an object to a file, through a temporary one beside it."""
-        with self._errors(check_key(key)):
+        with stage("fetch"), self._errors(check_key(key)):
             self._client.fget_object(self.bucket, key, str(path))
 
     def get_json(self, key: str) -> Any:
@@ -187,12 +198,16 @@ class ObjectStore:
         Tried again first: some servers hand out the start of a new object while
         it replaces a shorter one, and records are replaced at every heartbeat.
         """
+        with stage("records"):
+            return self._get_json(key)
+
+    def _get_json(self, key: str) -> Any:
         for pause in READ_PAUSES:
             try:
-                return json.loads(self.get(key))
+                return json.loads(self._get(key))
             except ValueError:
                 time.sleep(pause)
-        data = self.get(key)
+        data = self._get(key)
         try:
             return json.loads(data)
         except ValueError as error:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
-from prefect import get_run_logger, task
+from prefect import get_run_logger, runtime, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
@@ -81,7 +81,7 @@ def run(title: str, method: str, request: Any, call: Callable[[Any], Operation[R
 @task(persist_result=False, cache_policy=NO_CACHE, task_run_name="{title}")
 def operate(title: str, service: str, method: str, request: bytes, request_type: Any, salt: str) -> Any:
     """One operation of one service; `request` is the serialised message."""
-    with Client.from_environment() as client:
+    with Client.from_environment(flow_run=runtime.flow_run.get_id() or "") as client:
         target = getattr(client, service)
         message = request_type.FromString(request)
         return run(title, f"{service}.{method}", message, getattr(target, method), salt)

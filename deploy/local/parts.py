@@ -17,7 +17,13 @@ ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
 
 DEFAULT_BASE = 9300
-PORT_OF = {"store": 0, "generator": 11, "annotator": 12, "recognizer": 13, "metrics": 14, "prefect": 20}
+PAGE = "page of "
+"""Before a service's name: the port of its `/metrics`."""
+
+PORT_OF = {"store": 0, "generator": 11, "annotator": 12, "recognizer": 13, "metrics": 14, "prefect": 20} | {
+    f"{PAGE}{name}": 31 + place
+    for place, name in enumerate(("generator", "annotator", "recognizer", "metrics"))
+}
 """Distance of each part's port from the base; with 9300 these are `fairloop.client.LOCAL_PORTS`."""
 
 DEPLOYMENT = "fairness-loop/local"
@@ -87,7 +93,7 @@ def make_plan(state: Path, port_base: int = DEFAULT_BASE, environ: Mapping[str, 
     base = {key: value for key, value in environ.items() if not key.startswith(_FOREIGN)} | clients
     common = base | {"PYTHONUNBUFFERED": "1", "PREFECT_LOGGING_COLORS": "false", STACK_MARK: str(state)}
 
-    parts = [_service(name, ports[name], common, owns_store) for name in SERVICES]
+    parts = [_service(name, ports[name], ports[f"{PAGE}{name}"], common, owns_store) for name in SERVICES]
     parts += [_prefect(ports["prefect"], common), _flows(ports["prefect"], common)]
     if owns_store:
         parts.insert(0, _store(ports["store"], state, store, common))
@@ -99,6 +105,9 @@ def _client_environment(
 ) -> dict[str, str]:
     """What a process needs to use the stack, and no more: this is written to a file."""
     found = {f"FAIRLOOP_{name.upper()}_ADDRESS": f"{HOST}:{ports[name]}" for name in SERVICES}
+    found |= {
+        f"FAIRLOOP_{name.upper()}_METRICS_ADDRESS": f"{HOST}:{ports[f'{PAGE}{name}']}" for name in SERVICES
+    }
     found |= {
         "FAIRLOOP_S3_ENDPOINT": store.endpoint,
         "FAIRLOOP_S3_ACCESS_KEY": store.access_key,
@@ -157,12 +166,18 @@ def _store(port: int, state: Path, store: StoreSettings, common: Mapping[str, st
     )
 
 
-def _service(name: str, port: int, common: Mapping[str, str], owns_store: bool) -> Part:
+def _service(name: str, port: int, page: int, common: Mapping[str, str], owns_store: bool) -> Part:
     """One of the four gRPC servers."""
     return Part(
         name=name,
         command=(sys.executable, "-m", f"services.{name}"),
-        environment={**common, PART_MARK: name, "FAIRLOOP_HOST": HOST, "FAIRLOOP_PORT": str(port)},
+        environment={
+            **common,
+            PART_MARK: name,
+            "FAIRLOOP_HOST": HOST,
+            "FAIRLOOP_PORT": str(port),
+            "FAIRLOOP_METRICS_PORT": str(page),
+        },
         address=f"{HOST}:{port}",
         check=Check("grpc", f"{HOST}:{port}"),
         port=port,

@@ -1,4 +1,4 @@
-"""Interceptors, outermost first: request context, errors and deadline, authentication.
+"""Interceptors, outermost first: request context, metrics, access log, errors and deadline, authentication.
 
 Errors stand outside of authentication so that a missing token, too, is answered
 with a typed status. Each wraps the behaviour of a method and passes on.
@@ -7,18 +7,23 @@ with a typed status. Each wraps the behaviour of a method and passes on.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 from grpc import aio
 from grpc_status import rpc_status
 
-from fairloop.errors import DeadlineExceeded, FairloopError, Unauthenticated, to_status
+from fairloop.errors import DeadlineExceeded, FairloopError, to_status
 from fairloop.serving.context import CURRENT, RequestContext
+from fairloop.serving.logs import log
+from fairloop.serving.telemetry import Telemetry
+from fairloop.serving.tokens import Tokens
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +38,8 @@ else:
 
 OPEN_PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 """Answered without a token: probes and schema, nothing about people."""
+PROBES = "/grpc.health.v1.Health/"
+LONGEST_ID = 64
 
 
 def wrap(handler: Handler, unary: Callable[[Unary], Unary], stream: Callable[[Stream], Stream]) -> Handler:
@@ -48,6 +55,16 @@ def wrap(handler: Handler, unary: Callable[[Unary], Unary], stream: Callable[[St
         if behaviour is not None:
             return make(wrapper(behaviour), handler.request_deserializer, handler.response_serializer)
     raise TypeError("a handler without behaviour")
+
+
+async def replies(inner: Stream, request: Any, context: Any) -> AsyncIterator[Any]:
+    """What a streaming method yields; one that writes to the context itself (health Watch) yields nothing."""
+    given: Any = inner(request, context)
+    if isinstance(given, Awaitable):
+        await given
+        return
+    async for reply in given:
+        yield reply
 
 
 class _Around(_Interceptor):
@@ -76,7 +93,7 @@ class _Around(_Interceptor):
         def stream(inner: Stream) -> Stream:
             async def call(request: Any, context: Any) -> AsyncIterator[Any]:
                 self.enter(details)
-                async for reply in inner(request, context):
+                async for reply in replies(inner, request, context):
                     yield reply
 
             return call
@@ -93,32 +110,107 @@ def header(details: grpc.HandlerCallDetails, key: str) -> str:
 
 
 class ContextInterceptor(_Around):
-    """Sets the request context from `x-request-id` (made up where there is none)."""
+    """Sets the request context from `x-request-id` (made up where there is none) and `x-flow-run-id`."""
 
     def enter(self, details: grpc.HandlerCallDetails) -> None:
-        request_id = header(details, "x-request-id")[:64] or secrets.token_hex(8)
-        CURRENT.set(RequestContext(request_id=request_id, method=details.method))
+        request_id = header(details, "x-request-id")[:LONGEST_ID] or secrets.token_hex(8)
+        flow_run = header(details, "x-flow-run-id")[:LONGEST_ID]
+        CURRENT.set(RequestContext(request_id, details.method, flow_run=flow_run))
+
+
+class _Watching(_Interceptor):
+    """Calls `ended` after each call with its code and how long it took."""
+
+    def ended(self, method: str, context: Any, code: str, seconds: float) -> None:
+        raise TypeError("ended is defined by each interceptor")
+
+    @contextmanager
+    def _watched(self, method: str, context: Any) -> Iterator[None]:
+        began = time.perf_counter()
+        code = "CANCELLED"  # also a generator that is closed and a task that is cancelled
+        try:
+            yield
+            code = code_name(context, "OK")
+        except Exception:
+            code = code_name(context, "UNKNOWN")
+            raise
+        finally:
+            self.ended(method, context, code, time.perf_counter() - began)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler: Handler | None = await continuation(details)
+        if handler is None:
+            # No such method: gRPC answers UNIMPLEMENTED.
+            return None
+
+        def unary(inner: Unary) -> Unary:
+            async def call(request: Any, context: Any) -> Any:
+                with self._watched(details.method, context):
+                    return await inner(request, context)
+
+            return call
+
+        def stream(inner: Stream) -> Stream:
+            async def call(request: Any, context: Any) -> AsyncIterator[Any]:
+                with self._watched(details.method, context):
+                    async for reply in replies(inner, request, context):
+                        yield reply
+
+            return call
+
+        return wrap(handler, unary, stream)
+
+
+def code_name(context: Any, otherwise: str) -> str:
+    """The name of the code that the call was aborted with, or that was set."""
+    code = context.code()
+    return code.name if isinstance(code, grpc.StatusCode) else otherwise
+
+
+class MetricsInterceptor(_Watching):
+    """Counts calls by method and code."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+
+    def ended(self, method: str, context: Any, code: str, seconds: float) -> None:
+        self._telemetry.call(method, code, seconds)
+
+
+class AccessLogInterceptor(_Watching):
+    """One line a call: who, what, how it ended; never what was sent. Probes that went well are left out."""
+
+    def ended(self, method: str, context: Any, code: str, seconds: float) -> None:
+        if method.startswith(PROBES) and code in ("OK", "CANCELLED"):
+            return
+        current = CURRENT.get(None)  # none where a stream is closed from outside of its task
+        log(
+            logger,
+            "call",
+            method=method.removeprefix("/"),
+            code=code,
+            seconds=round(seconds, 6),
+            peer=context.peer(),
+            caller=current.caller if current else "",
+        )
 
 
 class AuthInterceptor(_Around):
-    """Checks the bearer token in constant time. Without tokens (loopback only) everybody may call."""
+    """Checks the bearer token and its scope. Without tokens (loopback only) everybody may call."""
 
-    def __init__(self, tokens: Mapping[str, str]) -> None:
-        self._tokens = {scope: token for scope, token in tokens.items() if token}
+    def __init__(self, tokens: Tokens | None) -> None:
+        self._tokens = tokens
 
     def enter(self, details: grpc.HandlerCallDetails) -> None:
-        if details.method.startswith(OPEN_PREFIXES):
+        if self._tokens is None or details.method.startswith(OPEN_PREFIXES):
             return
-        sent = header(details, "authorization").removeprefix("Bearer ")
-        context = CURRENT.get()
-        scope = next(
-            (s for s, token in self._tokens.items() if hmac.compare_digest(token.encode(), sent.encode())),
-            None,
-        )
-        if self._tokens and scope is None:
-            raise Unauthenticated("send a bearer token in the metadata key authorization")
-        if scope is not None:
-            CURRENT.set(RequestContext(context.request_id, context.method, caller=scope, scope=scope))
+        scheme, _, sent = header(details, "authorization").partition(" ")
+        token = self._tokens.check(sent.strip() if scheme.lower() == "bearer" else "", details.method)
+        CURRENT.set(replace(CURRENT.get(), caller=token.holder, scope=token.scope))
 
 
 class ErrorInterceptor(_Interceptor):
@@ -165,7 +257,7 @@ class ErrorInterceptor(_Interceptor):
                 limit = asyncio.timeout(context.time_remaining())
                 try:
                     async with limit:
-                        async for reply in inner(request, context):
+                        async for reply in replies(inner, request, context):
                             yield reply
                 except TimeoutError as error:
                     await fail(context, late("stream") if limit.expired() else error)

@@ -1,4 +1,4 @@
-"""JSON lines on standard error, with the request's id and never a secret."""
+"""JSON lines on standard error, with the ids of request and flow run and never a secret."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ class JsonFormatter(logging.Formatter):
         context = CURRENT.get(None)
         if context is not None:
             line["request_id"] = context.request_id
+            if context.flow_run:
+                line["flow_run_id"] = context.flow_run
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from google.protobuf.message import Message
 
+from fairloop import stages
 from fairloop.manifest import Part, put_part
 from fairloop.store import ObjectStore
 
@@ -29,13 +32,22 @@ class Pools:
 
     async def io(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs a blocking function (store, encoding, decoding) off the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._io, lambda: function(*args, **kwargs))
+        context = contextvars.copy_context()  # the ids of the request, for logs and calls made there
+        return await asyncio.get_running_loop().run_in_executor(
+            self._io, lambda: context.run(function, *args, **kwargs)
+        )
 
     async def compute(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs a function that uses the models on the compute thread."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._compute, lambda: function(*args, **kwargs)
-        )
+        """Runs a function that uses the models on the compute thread; its turn is waited for in `queue`."""
+        context = contextvars.copy_context()
+        asked = time.perf_counter()
+
+        def work() -> T:
+            stages.tell("queue", time.perf_counter() - asked)
+            with stages.stage("compute"):
+                return context.run(function, *args, **kwargs)
+
+        return await asyncio.get_running_loop().run_in_executor(self._compute, work)
 
     def close(self) -> None:
         self._io.shutdown(wait=False, cancel_futures=True)

@@ -117,6 +117,11 @@ class Runner:
         self._claiming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._stopping = False
 
+    @property
+    def running(self) -> int:
+        """How many operations this server owns now."""
+        return len(self._running)
+
     async def start(self, method_name: str, request: Any, caller: str) -> str:
         """Name of the operation that does this request; the same one for the same request id."""
         if self._stopping:

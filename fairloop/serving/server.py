@@ -7,7 +7,9 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, NoReturn
 
 from google.longrunning import operations_pb2_grpc
@@ -19,13 +21,22 @@ from grpc_reflection.v1alpha import reflection
 from fairloop.errors import FairloopError
 from fairloop.serving import logs
 from fairloop.serving.handlers import LateHandlers
-from fairloop.serving.interceptors import AuthInterceptor, ContextInterceptor, ErrorInterceptor
+from fairloop.serving.interceptors import (
+    AccessLogInterceptor,
+    AuthInterceptor,
+    ContextInterceptor,
+    ErrorInterceptor,
+    MetricsInterceptor,
+)
 from fairloop.serving.methods import Method, Pools
 from fairloop.serving.operation_store import OperationStore
 from fairloop.serving.operations_servicer import OperationsServicer
 from fairloop.serving.runner import Runner
+from fairloop.serving.security import Security, read_security
 from fairloop.serving.settings import ServerSettings, read_settings
 from fairloop.serving.shards import MESSAGE_BYTES, Replicas, ShardComputer, ShardServicer
+from fairloop.serving.telemetry import Telemetry
+from fairloop.stages import observing
 from fairloop.store import ObjectStore
 from fairloop.v1 import common_pb2_grpc
 
@@ -70,12 +81,26 @@ async def serve(
 
     The health check answers NOT_SERVING, and everything else UNAVAILABLE, while the models are loading.
     """
-    settings.check_bind()
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, str(settings.threads))
-    tokens = settings.tokens()
-    server = aio.server(
-        interceptors=[ContextInterceptor(), ErrorInterceptor(), AuthInterceptor(tokens)],
+    security = read_security(settings)
+    with ExitStack() as stack:
+        telemetry = None
+        if settings.metrics_port:
+            telemetry = Telemetry(service.name, version("fairloop"))
+            host = settings.metrics_host or settings.host
+            stack.enter_context(telemetry.exposed(host, settings.metrics_port))
+        await _serve(service, settings, security, telemetry, stack, started)
+
+
+def _make_server(security: Security, telemetry: Telemetry | None) -> aio.Server:
+    """A gRPC server with the interceptors, bound to nothing yet."""
+    return aio.server(
+        interceptors=[
+            ContextInterceptor(),
+            *([MetricsInterceptor(telemetry)] if telemetry else []),
+            AccessLogInterceptor(),
+            ErrorInterceptor(),
+            AuthInterceptor(security.tokens),
+        ],
         options=[
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", MESSAGE_BYTES),
@@ -86,6 +111,36 @@ async def serve(
             ("grpc.max_connection_age_grace_ms", 600_000),
         ],
     )
+
+
+def _bind(server: aio.Server, settings: ServerSettings, security: Security) -> int:
+    """The port that the server listens on, by TLS where that is set."""
+    address = settings.address(settings.port)
+    try:
+        if security.tls is not None:
+            return server.add_secure_port(address, security.tls.credentials())
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise FairloopError(
+            f"port {settings.port} of {settings.host} is taken by another process, "
+            f"or {settings.host} is no address of this machine"
+        ) from error
+    if not settings.loopback:
+        logger.warning("tokens and images travel unencrypted: FAIRLOOP_TLS_CERT_FILE is not set")
+    return port
+
+
+async def _serve(
+    service: Service,
+    settings: ServerSettings,
+    security: Security,
+    telemetry: Telemetry | None,
+    stack: ExitStack,
+    started: Callable[[int], Awaitable[None]] | None,
+) -> None:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, str(settings.threads))
+    server = _make_server(security, telemetry)
     checks = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
     await checks.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
@@ -100,13 +155,7 @@ async def serve(
     )
     late = LateHandlers()
     server.add_generic_rpc_handlers((late,))
-    try:
-        port = server.add_insecure_port(settings.address(settings.port))
-    except RuntimeError as error:
-        raise FairloopError(
-            f"port {settings.port} of {settings.host} is taken by another process, "
-            f"or {settings.host} is no address of this machine"
-        ) from error
+    port = _bind(server, settings, security)
     await server.start()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -118,10 +167,13 @@ async def serve(
     operations = OperationStore(store)
     loaded = await pools.compute(service.load, settings, store)
     replicas = Replicas(
-        settings.peers or settings.own_address(port), tokens.get("internal", tokens.get("caller", ""))
+        settings.peers or settings.own_address(port), security.internal_token, security.replica_tls
     )
     methods = service.methods(loaded, settings, store, pools)
     runner = Runner(service.name, methods, operations, pools, replicas, settings)
+    if telemetry is not None:
+        telemetry.watch_operations(lambda: runner.running)
+        stack.enter_context(observing(telemetry.stage))  # only now: loading models is no work on a call
     service.register(loaded, Server(settings, store, pools, runner), late)
     operations_pb2_grpc.add_OperationsServicer_to_server(OperationsServicer(runner, pools), late)
     computer = ShardComputer(runner.methods, operations, pools)

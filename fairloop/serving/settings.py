@@ -11,7 +11,6 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fairloop.errors import InvalidInput
-from fairloop.store import read_secret
 
 
 class ServerSettings(BaseSettings):
@@ -24,10 +23,29 @@ class ServerSettings(BaseSettings):
     peers: str = Field(
         "", description="host:port of every replica, by comma, or dns:name:port of a headless service."
     )
-    token_file: Path | None = Field(None, description="File with the bearer token that callers must send.")
+    token_file: Path | None = Field(
+        None, description="File with the bearer tokens that callers may send: one, or a JSON object a line."
+    )
     internal_token_file: Path | None = Field(
         None, description="File with the token of calls between services (scope internal)."
     )
+    tls_cert_file: Path | None = Field(None, description="Certificate chain of this server, PEM; TLS is on.")
+    tls_key_file: Path | None = Field(None, description="Private key of that certificate, PEM.")
+    tls_client_ca_file: Path | None = Field(
+        None, description="Authorities of which callers must show a certificate (mutual TLS)."
+    )
+    tls_ca_file: Path | None = Field(
+        None, description="Authorities that vouch for the servers that this one calls; turns TLS on there."
+    )
+    tls_client_cert_file: Path | None = Field(
+        None, description="Certificate that this server shows to those it calls."
+    )
+    tls_client_key_file: Path | None = Field(None, description="Private key of that certificate.")
+    tls_peer_name: str = Field(
+        "", description="Name in the replicas' certificates; default: that in FAIRLOOP_PEERS, or the address."
+    )
+    metrics_port: int = Field(0, ge=0, le=65535, description="Port of /metrics (Prometheus); 0 for none.")
+    metrics_host: str = Field("", description="Address of /metrics; default: FAIRLOOP_HOST.")
     individual_labels: bool | None = Field(
         None, description="Return perceived labels of single images; default: only on loopback."
     )
@@ -73,25 +91,24 @@ class ServerSettings(BaseSettings):
         """host:port that gRPC binds; IPv6 in brackets."""
         return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
 
+    @property
+    def own_host(self) -> str:
+        """The address at which this server reaches itself."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - what it is compared with
+
     def own_address(self, port: int) -> str:
         """host:port at which this server reaches itself."""
-        wildcard = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host)  # noqa: S104 - what it is compared with
-        return f"{wildcard}:{port}" if wildcard else self.address(port)
+        host = self.own_host
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     @property
     def shows_labels(self) -> bool:
         """Whether perceived labels of single images are given to every caller."""
         return self.loopback if self.individual_labels is None else self.individual_labels
 
-    def tokens(self) -> dict[str, str]:
-        """Token by scope (`caller`, `internal`), read from the mounted files."""
-        files = {"caller": self.token_file, "internal": self.internal_token_file}
-        fields = {"caller": "FAIRLOOP_TOKEN_FILE", "internal": "FAIRLOOP_INTERNAL_TOKEN_FILE"}
-        return {scope: read_secret(path, fields[scope]) for scope, path in files.items() if path is not None}
-
     def check_bind(self) -> None:
         """Refuses to listen beyond loopback without a token."""
-        if not self.loopback and not self.tokens().get("caller"):
+        if not self.loopback and self.token_file is None:
             raise InvalidInput(
                 "FAIRLOOP_TOKEN_FILE",
                 f"binding {self.host} makes this server reachable from other machines, which needs a token: "

@@ -8,7 +8,7 @@ import json
 import logging
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,10 +17,13 @@ from grpc import aio
 from fairloop import names
 from fairloop.errors import Cancelled, DataLoss, FairloopError, InvalidInput, Unavailable, from_rpc
 from fairloop.manifest import Part
+from fairloop.serving.context import passed_on
+from fairloop.serving.files import stamp
 from fairloop.serving.logs import log
 from fairloop.serving.methods import Method, Pools, Shard, ShardContext, ShardOutput
 from fairloop.serving.operation_store import OperationStore
 from fairloop.tables import canonical_json
+from fairloop.tls import ChannelTls
 from fairloop.v1 import common_pb2, common_pb2_grpc
 
 logger = logging.getLogger(__name__)
@@ -114,13 +117,15 @@ class Replicas:
     """Channels to every replica of one's own service.
 
     `peers` is host:port by comma, or `dns:name:port`, resolved anew for each
-    operation so that scaling is seen.
+    operation so that scaling is seen. `token` is asked for each call, and the
+    files of `tls` are looked at, since both may be replaced meanwhile.
     """
 
-    def __init__(self, peers: str, token: str = "") -> None:
+    def __init__(self, peers: str, token: Callable[[], str] = str, tls: ChannelTls | None = None) -> None:
         self._peers = peers
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
-        self._channels: dict[str, aio.Channel] = {}
+        self._token = token
+        self._tls = tls
+        self._channels: dict[tuple[Any, ...], aio.Channel] = {}
 
     async def addresses(self) -> list[str]:
         if not self._peers.startswith("dns:"):
@@ -138,15 +143,24 @@ class Replicas:
         return peers
 
     def stub(self, address: str) -> common_pb2_grpc.ShardServiceStub:
-        if address not in self._channels:
-            self._channels[address] = aio.insecure_channel(
-                address,
-                options=[
-                    ("grpc.max_receive_message_length", MESSAGE_BYTES),
-                    ("grpc.keepalive_time_ms", 30_000),
-                ],
+        tls = self._tls
+        # A channel over replaced files is left to the shards in flight on it; idle, it connects no more.
+        key = (address, stamp(tls.paths()) if tls else None)
+        if key not in self._channels:
+            options: list[tuple[str, Any]] = [
+                ("grpc.max_receive_message_length", MESSAGE_BYTES),
+                ("grpc.keepalive_time_ms", 30_000),
+            ]
+            self._channels[key] = (
+                aio.secure_channel(address, tls.credentials(), options=[*options, *tls.options()])
+                if tls
+                else aio.insecure_channel(address, options=options)
             )
-        return common_pb2_grpc.ShardServiceStub(self._channels[address])
+        return common_pb2_grpc.ShardServiceStub(self._channels[key])
+
+    def _metadata(self) -> list[tuple[str, str]]:
+        token = self._token()
+        return [*passed_on().items(), *([("authorization", f"Bearer {token}")] if token else [])]
 
     async def run(self, address: str, operation: str, attempt: int, shard: Shard) -> dict[str, Any]:
         request = common_pb2.RunShardRequest(
@@ -157,7 +171,9 @@ class Replicas:
             hint=canonical_json(shard.hint).decode(),
         )
         try:
-            reply = await self.stub(address).RunShard(request, metadata=self._metadata, wait_for_ready=False)
+            reply = await self.stub(address).RunShard(
+                request, metadata=self._metadata(), wait_for_ready=False
+            )
         except aio.AioRpcError as error:
             found = from_rpc(error)
             if isinstance(found, Cancelled):

@@ -17,6 +17,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from minio import Minio
 
+from fairloop.tls import ChannelTls
+
 START_SECONDS = 90.0
 
 
@@ -154,10 +156,13 @@ def start_service(
     return process, address
 
 
-def wait_serving(address: str, process: Process, seconds: float = START_SECONDS) -> None:
+def wait_serving(
+    address: str, process: Process, seconds: float = START_SECONDS, tls: ChannelTls | None = None
+) -> None:
     """Returns when the health check says SERVING; raises with the log's end when the process dies."""
     deadline = time.monotonic() + seconds
-    with grpc.insecure_channel(address) as channel:
+    opened = grpc.secure_channel(address, tls.credentials()) if tls else grpc.insecure_channel(address)
+    with opened as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         while True:
             try:
