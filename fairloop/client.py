@@ -29,7 +29,9 @@ from fairloop.errors import (
     from_rpc,
 )
 from fairloop.operation import QUICK_SECONDS, Operation, Progress, progress_of
-from fairloop.store import read_secret
+from fairloop.serving.context import passed_on
+from fairloop.serving.tokens import read_plain
+from fairloop.tls import ChannelTls
 from fairloop.v1 import (
     annotator_pb2,
     annotator_pb2_grpc,
@@ -55,24 +57,31 @@ _RETRIES = """{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 4,
 class _Service:
     """A channel to one service, with deadlines, token and typed errors."""
 
-    def __init__(self, name: str, address: str, token: str = "") -> None:
+    def __init__(self, name: str, address: str, token: str = "", tls: ChannelTls | None = None) -> None:
         self.name = name
         self.address = address
-        self.channel = grpc.insecure_channel(
-            address if ":///" in address else f"dns:///{address}",
-            options=[
-                ("grpc.service_config", _RETRIES),
-                ("grpc.keepalive_time_ms", 30_000),
-                ("grpc.max_receive_message_length", MESSAGE_BYTES),
-                ("grpc.max_send_message_length", MESSAGE_BYTES),
-            ],
+        self.flow_run = ""
+        target = address if ":///" in address else f"dns:///{address}"
+        options: list[tuple[str, Any]] = [
+            ("grpc.service_config", _RETRIES),
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.max_receive_message_length", MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MESSAGE_BYTES),
+        ]
+        self.channel = (
+            grpc.secure_channel(target, tls.credentials(), [*options, *tls.options()])
+            if tls
+            else grpc.insecure_channel(target, options)
         )
         self.operations = operations_pb2_grpc.OperationsStub(self.channel)
         self._token = token
 
     def metadata(self) -> list[tuple[str, str]]:
+        ids = {"x-request-id": secrets.token_hex(8)}
+        if self.flow_run:
+            ids["x-flow-run-id"] = self.flow_run
         extra = [("authorization", f"Bearer {self._token}")] if self._token else []
-        return [("x-request-id", secrets.token_hex(8)), *extra]
+        return [*(ids | passed_on()).items(), *extra]
 
     def call(self, method: Any, request: Message, timeout: float = QUICK_SECONDS) -> Any:
         try:
@@ -120,13 +129,22 @@ class _Service:
 class GeneratorClient(_Service):
     """Generates faces and fine-tunes generators."""
 
-    def __init__(self, name: str, address: str, token: str = "") -> None:
-        super().__init__(name, address, token)
+    def __init__(self, name: str, address: str, token: str = "", tls: ChannelTls | None = None) -> None:
+        super().__init__(name, address, token, tls)
         self.stub = generator_pb2_grpc.GeneratorServiceStub(self.channel)
 
     def model(self, name: str) -> str:
         """The full name of a model; resolves one without version."""
         return self.resolve(name, self.stub.ListModels, generator_pb2.ListGeneratorModelsRequest())
+
+    def preview(
+        self, request: generator_pb2.PreviewRequest, timeout: float | None = 120.0
+    ) -> Iterator[generator_pb2.PreviewResponse]:
+        """Images to look at, as they are made."""
+        try:
+            yield from self.stub.Preview(request, timeout=timeout, metadata=self.metadata())
+        except grpc.RpcError as error:
+            raise self.translated(error) from error
 
     def generate(self, request: generator_pb2.GenerateRequest) -> Operation[generator_pb2.GenerateResult]:
         """Generates subjects to quota."""
@@ -142,13 +160,20 @@ class GeneratorClient(_Service):
 class AnnotatorClient(_Service):
     """Describes faces."""
 
-    def __init__(self, name: str, address: str, token: str = "") -> None:
-        super().__init__(name, address, token)
+    def __init__(self, name: str, address: str, token: str = "", tls: ChannelTls | None = None) -> None:
+        super().__init__(name, address, token, tls)
         self.stub = annotator_pb2_grpc.AnnotatorServiceStub(self.channel)
 
     def list_annotators(self) -> list[annotator_pb2.AnnotatorInfo]:
-        """The server's annotators with attributes and versions."""
-        return list(self.call(self.stub.ListAnnotators, annotator_pb2.ListAnnotatorsRequest()).annotators)
+        """The server's annotators with attributes and versions, of all pages."""
+        request = annotator_pb2.ListAnnotatorsRequest()
+        found: list[annotator_pb2.AnnotatorInfo] = []
+        while True:
+            reply = self.call(self.stub.ListAnnotators, request)
+            found += reply.annotators
+            if not reply.next_page_token:
+                return found
+            request.page_token = reply.next_page_token
 
     def annotate_images(
         self, request: annotator_pb2.AnnotateImagesRequest, timeout: float = 120.0
@@ -171,13 +196,27 @@ class AnnotatorClient(_Service):
 class RecognizerClient(_Service):
     """Embeds faces and trains recognisers."""
 
-    def __init__(self, name: str, address: str, token: str = "") -> None:
-        super().__init__(name, address, token)
+    def __init__(self, name: str, address: str, token: str = "", tls: ChannelTls | None = None) -> None:
+        super().__init__(name, address, token, tls)
         self.stub = recognizer_pb2_grpc.RecognizerServiceStub(self.channel)
 
     def model(self, name: str) -> str:
         """The full name of a model; resolves one without version."""
         return self.resolve(name, self.stub.ListModels, recognizer_pb2.ListRecognizerModelsRequest())
+
+    def embed_images(
+        self, request: recognizer_pb2.EmbedImagesRequest, timeout: float = 120.0
+    ) -> recognizer_pb2.EmbedImagesResponse:
+        """Embeds up to 64 inline images."""
+        reply: recognizer_pb2.EmbedImagesResponse = self.call(self.stub.EmbedImages, request, timeout)
+        return reply
+
+    def compare_images(
+        self, request: recognizer_pb2.CompareImagesRequest, timeout: float = 120.0
+    ) -> recognizer_pb2.CompareImagesResponse:
+        """How alike the faces of two inline images are, and whether that is a match."""
+        reply: recognizer_pb2.CompareImagesResponse = self.call(self.stub.CompareImages, request, timeout)
+        return reply
 
     def embed(self, request: recognizer_pb2.EmbedRequest) -> Operation[recognizer_pb2.EmbedResult]:
         """Embeds a whole dataset."""
@@ -193,8 +232,8 @@ class RecognizerClient(_Service):
 class MetricsClient(_Service):
     """Audits, evaluates, compares, renders."""
 
-    def __init__(self, name: str, address: str, token: str = "") -> None:
-        super().__init__(name, address, token)
+    def __init__(self, name: str, address: str, token: str = "", tls: ChannelTls | None = None) -> None:
+        super().__init__(name, address, token, tls)
         self.stub = metrics_pb2_grpc.MetricsServiceStub(self.channel)
 
     def compute_summary(
@@ -236,21 +275,33 @@ class MetricsClient(_Service):
 class Client:
     """All four services."""
 
-    def __init__(self, addresses: Mapping[str, str], token: str = "") -> None:
-        self.generator = GeneratorClient("generator", addresses["generator"], token)
-        self.annotator = AnnotatorClient("annotator", addresses["annotator"], token)
-        self.recognizer = RecognizerClient("recognizer", addresses["recognizer"], token)
-        self.metrics = MetricsClient("metrics", addresses["metrics"], token)
+    def __init__(
+        self,
+        addresses: Mapping[str, str],
+        token: str = "",
+        tls: ChannelTls | None = None,
+        flow_run: str = "",
+    ) -> None:
+        self.generator = GeneratorClient("generator", addresses["generator"], token, tls)
+        self.annotator = AnnotatorClient("annotator", addresses["annotator"], token, tls)
+        self.recognizer = RecognizerClient("recognizer", addresses["recognizer"], token, tls)
+        self.metrics = MetricsClient("metrics", addresses["metrics"], token, tls)
+        for service in SERVICES:
+            getattr(self, service).flow_run = flow_run
 
     @classmethod
-    def from_environment(cls) -> Client:
-        """Reads FAIRLOOP_{SERVICE}_ADDRESS (default: the local stack) and FAIRLOOP_TOKEN_FILE."""
+    def from_environment(cls, flow_run: str = "") -> Client:
+        """Reads FAIRLOOP_{SERVICE}_ADDRESS (default: the local stack), _TOKEN_FILE and _TLS_… variables.
+
+        Servers log the id of the flow run, where one is given, with what they do for it.
+        """
         addresses = {
             service: os.environ.get(f"FAIRLOOP_{service.upper()}_ADDRESS", f"127.0.0.1:{port}")
             for service, port in LOCAL_PORTS.items()
         }
         token_file = os.environ.get("FAIRLOOP_TOKEN_FILE")
-        return cls(addresses, read_secret(Path(token_file), "FAIRLOOP_TOKEN_FILE") if token_file else "")
+        token = read_plain(Path(token_file), "FAIRLOOP_TOKEN_FILE") if token_file else ""
+        return cls(addresses, token, ChannelTls.from_environment(), flow_run)
 
     def service_of(self, operation: str) -> _Service:
         """The client of the service whose operation this is."""

@@ -15,13 +15,15 @@
     └── Internal            INTERNAL             a defect of ours
 
 `to_status` and `from_status` carry an exception over the wire and back as
-`google.rpc.Status` with `ErrorInfo` and, for `InvalidInput`, `BadRequest`
-(AIP-193), so a client catches what the server raised.
+`google.rpc.Status` with `ErrorInfo`, for `InvalidInput` `BadRequest`, and
+`RetryInfo` where it is known when to try again (AIP-193), so a client catches
+what the server raised.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -41,10 +43,12 @@ class FairloopError(Exception):
     """Root of everything that Fairloop raises on purpose.
 
     `metadata` names the objects concerned (resource, shard, step) and travels
-    in `ErrorInfo.metadata`.
+    in `ErrorInfo.metadata`. `retry_after`, where it is known, is the number of
+    seconds after which trying again makes sense; it travels as `RetryInfo`.
     """
 
     code: int = code_pb2.UNKNOWN
+    retry_after: float | None = None
 
     def __init__(self, message: str, **metadata: str) -> None:
         super().__init__(message)
@@ -99,6 +103,10 @@ class PermissionDenied(FairloopError):
 
 class Exhausted(FairloopError):
     code = code_pb2.RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, retry_after: float | None = None, **metadata: str) -> None:
+        super().__init__(message, **metadata)
+        self.retry_after = retry_after
 
 
 class Cancelled(FairloopError):
@@ -161,6 +169,10 @@ def to_status(error: BaseException) -> status_pb2.Status:
                 description=_shortened(violation.description, longest),
             )
         status.details.add().Pack(bad)
+    if error.retry_after is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromTimedelta(timedelta(seconds=error.retry_after))
+        status.details.add().Pack(retry)
     return status
 
 
@@ -177,11 +189,11 @@ def from_status(status: status_pb2.Status) -> FairloopError:
     """The exception that `to_status` made the status from."""
     info = error_details_pb2.ErrorInfo()
     bad = error_details_pb2.BadRequest()
+    retry = error_details_pb2.RetryInfo()
     for detail in status.details:
-        if detail.Is(info.DESCRIPTOR):
-            detail.Unpack(info)
-        elif detail.Is(bad.DESCRIPTOR):
-            detail.Unpack(bad)
+        for known in (info, bad, retry):
+            if detail.Is(known.DESCRIPTOR):
+                detail.Unpack(known)
     metadata = dict(info.metadata)
     if status.code == code_pb2.INVALID_ARGUMENT:
         found = [Violation(v.field, v.description) for v in bad.field_violations]
@@ -196,6 +208,8 @@ def from_status(status: status_pb2.Status) -> FairloopError:
         error = FairloopError(status.message)
         error.code = status.code
     error.metadata = metadata
+    if retry.HasField("retry_delay"):
+        error.retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
     return error
 
 

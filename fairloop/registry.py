@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from fairloop import manifest, models, names
-from fairloop.errors import InvalidInput
+from fairloop.errors import DataLoss, InvalidInput, NotFound, PreconditionFailed
 from fairloop.manifest import Clock, Manifest, Terms, utc_now
 from fairloop.store import ObjectStore
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 SCHEMA = "fairloop.model/1"
 
@@ -95,10 +101,33 @@ def open_model(store: ObjectStore, name: str, service: str, field: str = "model"
     return found
 
 
-def list_models(store: ObjectStore, service: str) -> Iterator[Manifest]:
-    """The store's models of one service, by name."""
-    keys = sorted(key for key in store.list("models/") if key.endswith("/manifest.json"))
-    for key in keys:
-        found = manifest.load(store, key.removesuffix("/manifest.json"), SCHEMA)
-        if found.details["service"] == service:
-            yield found
+@dataclass(frozen=True)
+class Listing(Generic[T]):
+    """The models of one service, by name, and the names of those that nobody can read."""
+
+    models: tuple[T, ...]
+    unreadable: tuple[str, ...]
+
+
+def list_models(store: ObjectStore, service: str, view: Callable[[Manifest], T]) -> Listing[T]:
+    """What `view` makes of the manifest of each model of one service.
+
+    A manifest that is damaged, of a newer schema, or lacks what `view` needs is
+    left out, named and logged: one bad model must not hide the others. A store
+    that does not answer raises `Unavailable` all the same.
+    """
+    found: list[T] = []
+    unreadable: list[str] = []
+    for key in sorted(key for key in store.list("models/") if key.endswith("/manifest.json")):
+        name = key.removesuffix("/manifest.json")
+        try:
+            model = manifest.load(store, name, SCHEMA)
+            if model.details["service"] == service:
+                found.append(view(model))
+        except NotFound:
+            continue  # deleted since it was listed
+        except (DataLoss, PreconditionFailed, KeyError, TypeError, ValueError, AttributeError) as error:
+            unreadable.append(name)
+            fields = {"model": name, "reason": f"{type(error).__name__}: {error}"}
+            logger.warning("unreadable manifest", extra={"fields": fields})
+    return Listing(tuple(found), tuple(unreadable))

@@ -70,7 +70,9 @@ class AnnotatorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AnnotateImages(self, request, context):
-        """Describes up to 64 images sent inline.
+        """Describes up to 64 images sent inline. Calls of several callers are computed
+        together; when too much waits, the answer is RESOURCE_EXHAUSTED with
+        `google.rpc.RetryInfo`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

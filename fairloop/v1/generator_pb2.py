@@ -26,7 +26,7 @@ from fairloop.v1 import common_pb2 as fairloop_dot_v1_dot_common__pb2
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66\x61irloop/v1/generator.proto\x12\x0b\x66\x61irloop.v1\x1a\x18\x66\x61irloop/v1/common.proto\x1a#google/longrunning/operations.proto\"\x86\x01\n\x0eGeneratorModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\r\n\x05\x63\x65lls\x18\x04 \x03(\t\x12\x12\n\nimage_size\x18\x05 \x01(\x05\x12\x0f\n\x07parents\x18\x06 \x03(\t\x12\x0f\n\x07licence\x18\x07 \x01(\t\"C\n\x1aListGeneratorModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"c\n\x1bListGeneratorModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.fairloop.v1.GeneratorModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"(\n\x18GetGeneratorModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"C\n\x05Quota\x12\x0c\n\x04\x63\x65ll\x18\x01 \x01(\t\x12\x10\n\x08subjects\x18\x02 \x01(\x05\x12\x1a\n\x12images_per_subject\x18\x03 \x01(\x05\"\x87\x01\n\nAcceptance\x12)\n\x07sources\x18\x01 \x03(\x0b\x32\x18.fairloop.v1.LabelSource\x12\x13\n\x0bmin_quality\x18\x02 \x01(\x01\x12 \n\x18max_candidates_per_image\x18\x03 \x01(\x05\x12\x17\n\x0fmin_consistency\x18\x04 \x01(\x01\"\xf6\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\"\n\x06quotas\x18\x02 \x03(\x0b\x32\x12.fairloop.v1.Quota\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12+\n\nacceptance\x18\x04 \x01(\x0b\x32\x17.fairloop.v1.Acceptance\x12\x16\n\x0ewithin_subject\x18\x05 \x01(\x01\x12\x0f\n\x07\x64\x61taset\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x10\n\x08\x64\x65tached\x18\x08 \x01(\x08\x12\x15\n\rfirst_subject\x18\t \x01(\x03\x12\x0f\n\x07purpose\x18\n \x01(\t\"\xac\x01\n\x0bQuotaResult\x12\x0c\n\x04\x63\x65ll\x18\x01 \x01(\t\x12\x17\n\x0fsubjects_wanted\x18\x02 \x01(\x05\x12\x10\n\x08subjects\x18\x03 \x01(\x05\x12\x0e\n\x06images\x18\x04 \x01(\x03\x12\x1a\n\x12\x63\x61ndidate_subjects\x18\x05 \x01(\x03\x12\x18\n\x10\x63\x61ndidate_images\x18\x06 \x01(\x03\x12\x0f\n\x07no_face\x18\x07 \x01(\x03\x12\r\n\x05yield\x18\x08 \x01(\x01\"|\n\x0eGenerateResult\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06images\x18\x03 \x01(\x03\x12\x10\n\x08subjects\x18\x04 \x01(\x03\x12(\n\x06quotas\x18\x05 \x03(\x0b\x32\x18.fairloop.v1.QuotaResult\"\xdd\x01\n\rLatentSampler\x12\x13\n\x0b\x61nnotations\x18\x01 \x01(\t\x12)\n\x07sources\x18\x02 \x03(\x0b\x32\x18.fairloop.v1.LabelSource\x12\x12\n\nattributes\x18\x03 \x03(\t\x12\x36\n\x06target\x18\x04 \x03(\x0b\x32&.fairloop.v1.LatentSampler.TargetEntry\x12\x11\n\tmax_shift\x18\x05 \x01(\x01\x1a-\n\x0bTargetEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xb3\x01\n\x18\x46ineTuneGeneratorRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0ctarget_model\x18\x02 \x01(\t\x12\x34\n\x0elatent_sampler\x18\x03 \x01(\x0b\x32\x1a.fairloop.v1.LatentSamplerH\x00\x12\x0c\n\x04seed\x18\x04 \x01(\x03\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x10\n\x08\x64\x65tached\x18\x06 \x01(\x08\x42\x08\n\x06recipe\"d\n\rNuisanceShift\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x10\n\x08nuisance\x18\x02 \x01(\t\x12\r\n\x05naive\x18\x03 \x01(\x01\x12\x0c\n\x04used\x18\x04 \x01(\x01\x12\x11\n\tr_squared\x18\x05 \x01(\x01\"Q\n\tCellShare\x12\x0c\n\x04\x63\x65ll\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\x17\n\x0fpredicted_yield\x18\x03 \x01(\x01\x12\r\n\x05shift\x18\x04 \x01(\x01\"\xf6\x01\n\x17\x46ineTuneGeneratorResult\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x01(\x03\x12%\n\x05\x63\x65lls\x18\x03 \x03(\x0b\x32\x16.fairloop.v1.CellShare\x12-\n\tnuisances\x18\x04 \x03(\x0b\x32\x1a.fairloop.v1.NuisanceShift\x12:\n\x03\x66it\x18\x05 \x03(\x0b\x32-.fairloop.v1.FineTuneGeneratorResult.FitEntry\x1a*\n\x08\x46itEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\xb8\x03\n\x10GeneratorService\x12_\n\nListModels\x12\'.fairloop.v1.ListGeneratorModelsRequest\x1a(.fairloop.v1.ListGeneratorModelsResponse\x12N\n\x08GetModel\x12%.fairloop.v1.GetGeneratorModelRequest\x1a\x1b.fairloop.v1.GeneratorModel\x12o\n\x08Generate\x12\x1c.fairloop.v1.GenerateRequest\x1a\x1d.google.longrunning.Operation\"&\xca\x41#\n\x0eGenerateResult\x12\x11OperationMetadata\x12\x81\x01\n\x08\x46ineTune\x12%.fairloop.v1.FineTuneGeneratorRequest\x1a\x1d.google.longrunning.Operation\"/\xca\x41,\n\x17\x46ineTuneGeneratorResult\x12\x11OperationMetadatab\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66\x61irloop/v1/generator.proto\x12\x0b\x66\x61irloop.v1\x1a\x18\x66\x61irloop/v1/common.proto\x1a#google/longrunning/operations.proto\"\x86\x01\n\x0eGeneratorModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\r\n\x05\x63\x65lls\x18\x04 \x03(\t\x12\x12\n\nimage_size\x18\x05 \x01(\x05\x12\x0f\n\x07parents\x18\x06 \x03(\t\x12\x0f\n\x07licence\x18\x07 \x01(\t\"C\n\x1aListGeneratorModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"w\n\x1bListGeneratorModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.fairloop.v1.GeneratorModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\nunreadable\x18\x03 \x01(\x05\"(\n\x18GetGeneratorModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x18\n\x06Latent\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\xac\x01\n\x0ePreviewRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x04\x63\x65ll\x18\x02 \x01(\tH\x00\x12%\n\x06latent\x18\x03 \x01(\x0b\x32\x13.fairloop.v1.LatentH\x00\x12\r\n\x05\x63ount\x18\x04 \x01(\x05\x12\x0c\n\x04seed\x18\x05 \x01(\x03\x12\x15\n\rfirst_subject\x18\x06 \x01(\x03\x12\x16\n\x0ewithin_subject\x18\x07 \x01(\x01\x42\x08\n\x06prompt\"\x82\x01\n\x0fPreviewResponse\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05image\x18\x02 \x01(\x0c\x12\x0f\n\x07subject\x18\x03 \x01(\x03\x12\x0c\n\x04\x63\x65ll\x18\x04 \x01(\t\x12#\n\x06latent\x18\x05 \x01(\x0b\x32\x13.fairloop.v1.Latent\x12\r\n\x05model\x18\x06 \x01(\t\"C\n\x05Quota\x12\x0c\n\x04\x63\x65ll\x18\x01 \x01(\t\x12\x10\n\x08subjects\x18\x02 \x01(\x05\x12\x1a\n\x12images_per_subject\x18\x03 \x01(\x05\"\x87\x01\n\nAcceptance\x12)\n\x07sources\x18\x01 \x03(\x0b\x32\x18.fairloop.v1.LabelSource\x12\x13\n\x0bmin_quality\x18\x02 \x01(\x01\x12 \n\x18max_candidates_per_image\x18\x03 \x01(\x05\x12\x17\n\x0fmin_consistency\x18\x04 \x01(\x01\"\xf6\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\"\n\x06quotas\x18\x02 \x03(\x0b\x32\x12.fairloop.v1.Quota\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12+\n\nacceptance\x18\x04 \x01(\x0b\x32\x17.fairloop.v1.Acceptance\x12\x16\n\x0ewithin_subject\x18\x05 \x01(\x01\x12\x0f\n\x07\x64\x61taset\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x10\n\x08\x64\x65tached\x18\x08 \x01(\x08\x12\x15\n\rfirst_subject\x18\t \x01(\x03\x12\x0f\n\x07purpose\x18\n \x01(\t\"\xac\x01\n\x0bQuotaResult\x12\x0c\n\x04\x63\x65ll\x18\x01 \x01(\t\x12\x17\n\x0fsubjects_wanted\x18\x02 \x01(\x05\x12\x10\n\x08subjects\x18\x03 \x01(\x05\x12\x0e\n\x06images\x18\x04 \x01(\x03\x12\x1a\n\x12\x63\x61ndidate_subjects\x18\x05 \x01(\x03\x12\x18\n\x10\x63\x61ndidate_images\x18\x06 \x01(\x03\x12\x0f\n\x07no_face\x18\x07 \x01(\x03\x12\r\n\x05yield\x18\x08 \x01(\x01\"|\n\x0eGenerateResult\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06images\x18\x03 \x01(\x03\x12\x10\n\x08subjects\x18\x04 \x01(\x03\x12(\n\x06quotas\x18\x05 \x03(\x0b\x32\x18.fairloop.v1.QuotaResult\"\xdd\x01\n\rLatentSampler\x12\x13\n\x0b\x61nnotations\x18\x01 \x01(\t\x12)\n\x07sources\x18\x02 \x03(\x0b\x32\x18.fairloop.v1.LabelSource\x12\x12\n\nattributes\x18\x03 \x03(\t\x12\x36\n\x06target\x18\x04 \x03(\x0b\x32&.fairloop.v1.LatentSampler.TargetEntry\x12\x11\n\tmax_shift\x18\x05 \x01(\x01\x1a-\n\x0bTargetEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xb3\x01\n\x18\x46ineTuneGeneratorRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0ctarget_model\x18\x02 \x01(\t\x12\x34\n\x0elatent_sampler\x18\x03 \x01(\x0b\x32\x1a.fairloop.v1.LatentSamplerH\x00\x12\x0c\n\x04seed\x18\x04 \x01(\x03\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x10\n\x08\x64\x65tached\x18\x06 \x01(\x08\x42\x08\n\x06recipe\"d\n\rNuisanceShift\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x10\n\x08nuisance\x18\x02 \x01(\t\x12\r\n\x05naive\x18\x03 \x01(\x01\x12\x0c\n\x04used\x18\x04 \x01(\x01\x12\x11\n\tr_squared\x18\x05 \x01(\x01\"Q\n\tCellShare\x12\x0c\n\x04\x63\x65ll\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\x17\n\x0fpredicted_yield\x18\x03 \x01(\x01\x12\r\n\x05shift\x18\x04 \x01(\x01\"\xf6\x01\n\x17\x46ineTuneGeneratorResult\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x01(\x03\x12%\n\x05\x63\x65lls\x18\x03 \x03(\x0b\x32\x16.fairloop.v1.CellShare\x12-\n\tnuisances\x18\x04 \x03(\x0b\x32\x1a.fairloop.v1.NuisanceShift\x12:\n\x03\x66it\x18\x05 \x03(\x0b\x32-.fairloop.v1.FineTuneGeneratorResult.FitEntry\x1a*\n\x08\x46itEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\x80\x04\n\x10GeneratorService\x12_\n\nListModels\x12\'.fairloop.v1.ListGeneratorModelsRequest\x1a(.fairloop.v1.ListGeneratorModelsResponse\x12N\n\x08GetModel\x12%.fairloop.v1.GetGeneratorModelRequest\x1a\x1b.fairloop.v1.GeneratorModel\x12\x46\n\x07Preview\x12\x1b.fairloop.v1.PreviewRequest\x1a\x1c.fairloop.v1.PreviewResponse0\x01\x12o\n\x08Generate\x12\x1c.fairloop.v1.GenerateRequest\x1a\x1d.google.longrunning.Operation\"&\xca\x41#\n\x0eGenerateResult\x12\x11OperationMetadata\x12\x81\x01\n\x08\x46ineTune\x12%.fairloop.v1.FineTuneGeneratorRequest\x1a\x1d.google.longrunning.Operation\"/\xca\x41,\n\x17\x46ineTuneGeneratorResult\x12\x11OperationMetadatab\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,33 +46,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTGENERATORMODELSREQUEST']._serialized_start=244
   _globals['_LISTGENERATORMODELSREQUEST']._serialized_end=311
   _globals['_LISTGENERATORMODELSRESPONSE']._serialized_start=313
-  _globals['_LISTGENERATORMODELSRESPONSE']._serialized_end=412
-  _globals['_GETGENERATORMODELREQUEST']._serialized_start=414
-  _globals['_GETGENERATORMODELREQUEST']._serialized_end=454
-  _globals['_QUOTA']._serialized_start=456
-  _globals['_QUOTA']._serialized_end=523
-  _globals['_ACCEPTANCE']._serialized_start=526
-  _globals['_ACCEPTANCE']._serialized_end=661
-  _globals['_GENERATEREQUEST']._serialized_start=664
-  _globals['_GENERATEREQUEST']._serialized_end=910
-  _globals['_QUOTARESULT']._serialized_start=913
-  _globals['_QUOTARESULT']._serialized_end=1085
-  _globals['_GENERATERESULT']._serialized_start=1087
-  _globals['_GENERATERESULT']._serialized_end=1211
-  _globals['_LATENTSAMPLER']._serialized_start=1214
-  _globals['_LATENTSAMPLER']._serialized_end=1435
-  _globals['_LATENTSAMPLER_TARGETENTRY']._serialized_start=1390
-  _globals['_LATENTSAMPLER_TARGETENTRY']._serialized_end=1435
-  _globals['_FINETUNEGENERATORREQUEST']._serialized_start=1438
-  _globals['_FINETUNEGENERATORREQUEST']._serialized_end=1617
-  _globals['_NUISANCESHIFT']._serialized_start=1619
-  _globals['_NUISANCESHIFT']._serialized_end=1719
-  _globals['_CELLSHARE']._serialized_start=1721
-  _globals['_CELLSHARE']._serialized_end=1802
-  _globals['_FINETUNEGENERATORRESULT']._serialized_start=1805
-  _globals['_FINETUNEGENERATORRESULT']._serialized_end=2051
-  _globals['_FINETUNEGENERATORRESULT_FITENTRY']._serialized_start=2009
-  _globals['_FINETUNEGENERATORRESULT_FITENTRY']._serialized_end=2051
-  _globals['_GENERATORSERVICE']._serialized_start=2054
-  _globals['_GENERATORSERVICE']._serialized_end=2494
+  _globals['_LISTGENERATORMODELSRESPONSE']._serialized_end=432
+  _globals['_GETGENERATORMODELREQUEST']._serialized_start=434
+  _globals['_GETGENERATORMODELREQUEST']._serialized_end=474
+  _globals['_LATENT']._serialized_start=476
+  _globals['_LATENT']._serialized_end=500
+  _globals['_PREVIEWREQUEST']._serialized_start=503
+  _globals['_PREVIEWREQUEST']._serialized_end=675
+  _globals['_PREVIEWRESPONSE']._serialized_start=678
+  _globals['_PREVIEWRESPONSE']._serialized_end=808
+  _globals['_QUOTA']._serialized_start=810
+  _globals['_QUOTA']._serialized_end=877
+  _globals['_ACCEPTANCE']._serialized_start=880
+  _globals['_ACCEPTANCE']._serialized_end=1015
+  _globals['_GENERATEREQUEST']._serialized_start=1018
+  _globals['_GENERATEREQUEST']._serialized_end=1264
+  _globals['_QUOTARESULT']._serialized_start=1267
+  _globals['_QUOTARESULT']._serialized_end=1439
+  _globals['_GENERATERESULT']._serialized_start=1441
+  _globals['_GENERATERESULT']._serialized_end=1565
+  _globals['_LATENTSAMPLER']._serialized_start=1568
+  _globals['_LATENTSAMPLER']._serialized_end=1789
+  _globals['_LATENTSAMPLER_TARGETENTRY']._serialized_start=1744
+  _globals['_LATENTSAMPLER_TARGETENTRY']._serialized_end=1789
+  _globals['_FINETUNEGENERATORREQUEST']._serialized_start=1792
+  _globals['_FINETUNEGENERATORREQUEST']._serialized_end=1971
+  _globals['_NUISANCESHIFT']._serialized_start=1973
+  _globals['_NUISANCESHIFT']._serialized_end=2073
+  _globals['_CELLSHARE']._serialized_start=2075
+  _globals['_CELLSHARE']._serialized_end=2156
+  _globals['_FINETUNEGENERATORRESULT']._serialized_start=2159
+  _globals['_FINETUNEGENERATORRESULT']._serialized_end=2405
+  _globals['_FINETUNEGENERATORRESULT_FITENTRY']._serialized_start=2363
+  _globals['_FINETUNEGENERATORRESULT_FITENTRY']._serialized_end=2405
+  _globals['_GENERATORSERVICE']._serialized_start=2408
+  _globals['_GENERATORSERVICE']._serialized_end=2920
 # @@protoc_insertion_point(module_scope)

@@ -35,18 +35,60 @@ class ListGeneratorModelsRequest(_message.Message):
     def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListGeneratorModelsResponse(_message.Message):
-    __slots__ = ("models", "next_page_token")
+    __slots__ = ("models", "next_page_token", "unreadable")
     MODELS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    UNREADABLE_FIELD_NUMBER: _ClassVar[int]
     models: _containers.RepeatedCompositeFieldContainer[GeneratorModel]
     next_page_token: str
-    def __init__(self, models: _Optional[_Iterable[_Union[GeneratorModel, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    unreadable: int
+    def __init__(self, models: _Optional[_Iterable[_Union[GeneratorModel, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., unreadable: _Optional[int] = ...) -> None: ...
 
 class GetGeneratorModelRequest(_message.Message):
     __slots__ = ("name",)
     NAME_FIELD_NUMBER: _ClassVar[int]
     name: str
     def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class Latent(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class PreviewRequest(_message.Message):
+    __slots__ = ("model", "cell", "latent", "count", "seed", "first_subject", "within_subject")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    CELL_FIELD_NUMBER: _ClassVar[int]
+    LATENT_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    WITHIN_SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    cell: str
+    latent: Latent
+    count: int
+    seed: int
+    first_subject: int
+    within_subject: float
+    def __init__(self, model: _Optional[str] = ..., cell: _Optional[str] = ..., latent: _Optional[_Union[Latent, _Mapping]] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., first_subject: _Optional[int] = ..., within_subject: _Optional[float] = ...) -> None: ...
+
+class PreviewResponse(_message.Message):
+    __slots__ = ("index", "image", "subject", "cell", "latent", "model")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    CELL_FIELD_NUMBER: _ClassVar[int]
+    LATENT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    image: bytes
+    subject: int
+    cell: str
+    latent: Latent
+    model: str
+    def __init__(self, index: _Optional[int] = ..., image: _Optional[bytes] = ..., subject: _Optional[int] = ..., cell: _Optional[str] = ..., latent: _Optional[_Union[Latent, _Mapping]] = ..., model: _Optional[str] = ...) -> None: ...
 
 class Quota(_message.Message):
     __slots__ = ("cell", "subjects", "images_per_subject")

@@ -46,6 +46,11 @@ class GeneratorServiceStub:
                 request_serializer=fairloop_dot_v1_dot_generator__pb2.GetGeneratorModelRequest.SerializeToString,
                 response_deserializer=fairloop_dot_v1_dot_generator__pb2.GeneratorModel.FromString,
                 _registered_method=True)
+        self.Preview = channel.unary_stream(
+                '/fairloop.v1.GeneratorService/Preview',
+                request_serializer=fairloop_dot_v1_dot_generator__pb2.PreviewRequest.SerializeToString,
+                response_deserializer=fairloop_dot_v1_dot_generator__pb2.PreviewResponse.FromString,
+                _registered_method=True)
         self.Generate = channel.unary_unary(
                 '/fairloop.v1.GeneratorService/Generate',
                 request_serializer=fairloop_dot_v1_dot_generator__pb2.GenerateRequest.SerializeToString,
@@ -71,6 +76,14 @@ class GeneratorServiceServicer:
 
     def GetModel(self, request, context):
         """One model with its licence and what it was made from.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Preview(self, request, context):
+        """Shows what a model makes, image by image; stores nothing. When too much
+        waits, the answer is RESOURCE_EXHAUSTED with `google.rpc.RetryInfo`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,6 +115,11 @@ def add_GeneratorServiceServicer_to_server(servicer, server):
                     servicer.GetModel,
                     request_deserializer=fairloop_dot_v1_dot_generator__pb2.GetGeneratorModelRequest.FromString,
                     response_serializer=fairloop_dot_v1_dot_generator__pb2.GeneratorModel.SerializeToString,
+            ),
+            'Preview': grpc.unary_stream_rpc_method_handler(
+                    servicer.Preview,
+                    request_deserializer=fairloop_dot_v1_dot_generator__pb2.PreviewRequest.FromString,
+                    response_serializer=fairloop_dot_v1_dot_generator__pb2.PreviewResponse.SerializeToString,
             ),
             'Generate': grpc.unary_unary_rpc_method_handler(
                     servicer.Generate,
@@ -169,6 +187,33 @@ class GeneratorService:
             '/fairloop.v1.GeneratorService/GetModel',
             fairloop_dot_v1_dot_generator__pb2.GetGeneratorModelRequest.SerializeToString,
             fairloop_dot_v1_dot_generator__pb2.GeneratorModel.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Preview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fairloop.v1.GeneratorService/Preview',
+            fairloop_dot_v1_dot_generator__pb2.PreviewRequest.SerializeToString,
+            fairloop_dot_v1_dot_generator__pb2.PreviewResponse.FromString,
             options,
             channel_credentials,
             insecure,

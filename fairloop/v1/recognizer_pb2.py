@@ -22,10 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from fairloop.v1 import annotator_pb2 as fairloop_dot_v1_dot_annotator__pb2
+from fairloop.v1 import common_pb2 as fairloop_dot_v1_dot_common__pb2
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66\x61irloop/v1/recognizer.proto\x12\x0b\x66\x61irloop.v1\x1a#google/longrunning/operations.proto\"w\n\x0fRecognizerModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\x05\x12\x0f\n\x07parents\x18\x05 \x03(\t\x12\x0f\n\x07licence\x18\x06 \x01(\t\"D\n\x1bListRecognizerModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"e\n\x1cListRecognizerModelsResponse\x12,\n\x06models\x18\x01 \x03(\x0b\x32\x1c.fairloop.v1.RecognizerModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x0c\x45mbedRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x10\n\x08\x64\x65tached\x18\x04 \x01(\x08\"\xab\x01\n\x0b\x45mbedResult\x12\x12\n\nembeddings\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x01(\x03\x12\x38\n\x08statuses\x18\x03 \x03(\x0b\x32&.fairloop.v1.EmbedResult.StatusesEntry\x12\r\n\x05model\x18\x04 \x01(\t\x1a/\n\rStatusesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xbe\x01\n\x0fTrainingOptions\x12\x0e\n\x06\x65pochs\x18\x01 \x01(\x05\x12\x12\n\nbatch_size\x18\x02 \x01(\x05\x12\x15\n\rlearning_rate\x18\x03 \x01(\x01\x12\'\n\x08schedule\x18\x04 \x01(\x0e\x32\x15.fairloop.v1.Schedule\x12\x13\n\x06margin\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05scale\x18\x06 \x01(\x01\x12\x18\n\x10\x63heckpoint_steps\x18\x07 \x01(\x05\x42\t\n\x07_margin\"\xa5\x01\n\x19\x46ineTuneRecognizerRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x14\n\x0ctarget_model\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12-\n\x07options\x18\x04 \x01(\x0b\x32\x1c.fairloop.v1.TrainingOptions\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x10\n\x08\x64\x65tached\x18\x06 \x01(\x08\"h\n\x18\x46ineTuneRecognizerResult\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05steps\x18\x02 \x01(\x03\x12\x0e\n\x06images\x18\x03 \x01(\x03\x12\x10\n\x08subjects\x18\x04 \x01(\x03\x12\x0c\n\x04loss\x18\x05 \x01(\x01*i\n\x08Schedule\x12\x18\n\x14SCHEDULE_UNSPECIFIED\x10\x00\x12\x15\n\x11SCHEDULE_CONSTANT\x10\x01\x12\x13\n\x0fSCHEDULE_COSINE\x10\x02\x12\x17\n\x13SCHEDULE_POLYNOMIAL\x10\x03\x32\xe4\x02\n\x11RecognizerService\x12\x61\n\nListModels\x12(.fairloop.v1.ListRecognizerModelsRequest\x1a).fairloop.v1.ListRecognizerModelsResponse\x12\x66\n\x05\x45mbed\x12\x19.fairloop.v1.EmbedRequest\x1a\x1d.google.longrunning.Operation\"#\xca\x41 \n\x0b\x45mbedResult\x12\x11OperationMetadata\x12\x83\x01\n\x08\x46ineTune\x12&.fairloop.v1.FineTuneRecognizerRequest\x1a\x1d.google.longrunning.Operation\"0\xca\x41-\n\x18\x46ineTuneRecognizerResult\x12\x11OperationMetadatab\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66\x61irloop/v1/recognizer.proto\x12\x0b\x66\x61irloop.v1\x1a\x1b\x66\x61irloop/v1/annotator.proto\x1a\x18\x66\x61irloop/v1/common.proto\x1a#google/longrunning/operations.proto\x1a\x17google/rpc/status.proto\"\xa7\x01\n\x0fRecognizerModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\x05\x12\x0f\n\x07parents\x18\x05 \x03(\t\x12\x0f\n\x07licence\x18\x06 \x01(\t\x12.\n\tthreshold\x18\x07 \x01(\x0b\x32\x1b.fairloop.v1.MatchThreshold\"|\n\x0eMatchThreshold\x12\r\n\x05score\x18\x01 \x01(\x01\x12\x10\n\x03\x66mr\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12,\n\x06source\x18\x03 \x01(\x0e\x32\x1c.fairloop.v1.ThresholdSource\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x06\n\x04_fmr\"K\n\x12\x45mbedImagesRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12&\n\x06images\x18\x02 \x03(\x0b\x32\x16.fairloop.v1.ImageItem\"H\n\rFaceEmbedding\x12\'\n\x06status\x18\x01 \x01(\x0e\x32\x17.fairloop.v1.FaceStatus\x12\x0e\n\x06vector\x18\x02 \x03(\x02\"|\n\rEmbeddedImage\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12*\n\x04\x66\x61\x63\x65\x18\x02 \x01(\x0b\x32\x1a.fairloop.v1.FaceEmbeddingH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"P\n\x13\x45mbedImagesResponse\x12*\n\x06images\x18\x01 \x03(\x0b\x32\x1a.fairloop.v1.EmbeddedImage\x12\r\n\x05model\x18\x02 \x01(\t\"j\n\x14\x43ompareImagesRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x66irst\x18\x02 \x01(\x0c\x12\x0e\n\x06second\x18\x03 \x01(\x0c\x12\x16\n\tthreshold\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_threshold\"\x81\x02\n\x15\x43ompareImagesResponse\x12\x12\n\x05score\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12,\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32\x1a.fairloop.v1.MatchDecision\x12.\n\tthreshold\x18\x03 \x01(\x0b\x32\x1b.fairloop.v1.MatchThreshold\x12-\n\x0c\x66irst_status\x18\x04 \x01(\x0e\x32\x17.fairloop.v1.FaceStatus\x12.\n\rsecond_status\x18\x05 \x01(\x0e\x32\x17.fairloop.v1.FaceStatus\x12\r\n\x05model\x18\x06 \x01(\tB\x08\n\x06_score\"D\n\x1bListRecognizerModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"y\n\x1cListRecognizerModelsResponse\x12,\n\x06models\x18\x01 \x03(\x0b\x32\x1c.fairloop.v1.RecognizerModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\nunreadable\x18\x03 \x01(\x05\"T\n\x0c\x45mbedRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x10\n\x08\x64\x65tached\x18\x04 \x01(\x08\"\xab\x01\n\x0b\x45mbedResult\x12\x12\n\nembeddings\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x01(\x03\x12\x38\n\x08statuses\x18\x03 \x03(\x0b\x32&.fairloop.v1.EmbedResult.StatusesEntry\x12\r\n\x05model\x18\x04 \x01(\t\x1a/\n\rStatusesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xbe\x01\n\x0fTrainingOptions\x12\x0e\n\x06\x65pochs\x18\x01 \x01(\x05\x12\x12\n\nbatch_size\x18\x02 \x01(\x05\x12\x15\n\rlearning_rate\x18\x03 \x01(\x01\x12\'\n\x08schedule\x18\x04 \x01(\x0e\x32\x15.fairloop.v1.Schedule\x12\x13\n\x06margin\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05scale\x18\x06 \x01(\x01\x12\x18\n\x10\x63heckpoint_steps\x18\x07 \x01(\x05\x42\t\n\x07_margin\"\xa5\x01\n\x19\x46ineTuneRecognizerRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x14\n\x0ctarget_model\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12-\n\x07options\x18\x04 \x01(\x0b\x32\x1c.fairloop.v1.TrainingOptions\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x10\n\x08\x64\x65tached\x18\x06 \x01(\x08\"h\n\x18\x46ineTuneRecognizerResult\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05steps\x18\x02 \x01(\x03\x12\x0e\n\x06images\x18\x03 \x01(\x03\x12\x10\n\x08subjects\x18\x04 \x01(\x03\x12\x0c\n\x04loss\x18\x05 \x01(\x01*l\n\x0fThresholdSource\x12 \n\x1cTHRESHOLD_SOURCE_UNSPECIFIED\x10\x00\x12\x1b\n\x17THRESHOLD_SOURCE_CALLER\x10\x01\x12\x1a\n\x16THRESHOLD_SOURCE_MODEL\x10\x02*\x84\x01\n\rMatchDecision\x12\x1e\n\x1aMATCH_DECISION_UNSPECIFIED\x10\x00\x12\x18\n\x14MATCH_DECISION_MATCH\x10\x01\x12\x1b\n\x17MATCH_DECISION_NO_MATCH\x10\x02\x12\x1c\n\x18MATCH_DECISION_UNDECIDED\x10\x03*i\n\x08Schedule\x12\x18\n\x14SCHEDULE_UNSPECIFIED\x10\x00\x12\x15\n\x11SCHEDULE_CONSTANT\x10\x01\x12\x13\n\x0fSCHEDULE_COSINE\x10\x02\x12\x17\n\x13SCHEDULE_POLYNOMIAL\x10\x03\x32\x8e\x04\n\x11RecognizerService\x12\x61\n\nListModels\x12(.fairloop.v1.ListRecognizerModelsRequest\x1a).fairloop.v1.ListRecognizerModelsResponse\x12P\n\x0b\x45mbedImages\x12\x1f.fairloop.v1.EmbedImagesRequest\x1a .fairloop.v1.EmbedImagesResponse\x12V\n\rCompareImages\x12!.fairloop.v1.CompareImagesRequest\x1a\".fairloop.v1.CompareImagesResponse\x12\x66\n\x05\x45mbed\x12\x19.fairloop.v1.EmbedRequest\x1a\x1d.google.longrunning.Operation\"#\xca\x41 \n\x0b\x45mbedResult\x12\x11OperationMetadata\x12\x83\x01\n\x08\x46ineTune\x12&.fairloop.v1.FineTuneRecognizerRequest\x1a\x1d.google.longrunning.Operation\"0\xca\x41-\n\x18\x46ineTuneRecognizerResult\x12\x11OperationMetadatab\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,26 +41,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECOGNIZERSERVICE'].methods_by_name['Embed']._serialized_options = b'\312A \n\013EmbedResult\022\021OperationMetadata'
   _globals['_RECOGNIZERSERVICE'].methods_by_name['FineTune']._loaded_options = None
   _globals['_RECOGNIZERSERVICE'].methods_by_name['FineTune']._serialized_options = b'\312A-\n\030FineTuneRecognizerResult\022\021OperationMetadata'
-  _globals['_SCHEDULE']._serialized_start=1103
-  _globals['_SCHEDULE']._serialized_end=1208
-  _globals['_RECOGNIZERMODEL']._serialized_start=82
-  _globals['_RECOGNIZERMODEL']._serialized_end=201
-  _globals['_LISTRECOGNIZERMODELSREQUEST']._serialized_start=203
-  _globals['_LISTRECOGNIZERMODELSREQUEST']._serialized_end=271
-  _globals['_LISTRECOGNIZERMODELSRESPONSE']._serialized_start=273
-  _globals['_LISTRECOGNIZERMODELSRESPONSE']._serialized_end=374
-  _globals['_EMBEDREQUEST']._serialized_start=376
-  _globals['_EMBEDREQUEST']._serialized_end=460
-  _globals['_EMBEDRESULT']._serialized_start=463
-  _globals['_EMBEDRESULT']._serialized_end=634
-  _globals['_EMBEDRESULT_STATUSESENTRY']._serialized_start=587
-  _globals['_EMBEDRESULT_STATUSESENTRY']._serialized_end=634
-  _globals['_TRAININGOPTIONS']._serialized_start=637
-  _globals['_TRAININGOPTIONS']._serialized_end=827
-  _globals['_FINETUNERECOGNIZERREQUEST']._serialized_start=830
-  _globals['_FINETUNERECOGNIZERREQUEST']._serialized_end=995
-  _globals['_FINETUNERECOGNIZERRESULT']._serialized_start=997
-  _globals['_FINETUNERECOGNIZERRESULT']._serialized_end=1101
-  _globals['_RECOGNIZERSERVICE']._serialized_start=1211
-  _globals['_RECOGNIZERSERVICE']._serialized_end=1567
+  _globals['_THRESHOLDSOURCE']._serialized_start=2105
+  _globals['_THRESHOLDSOURCE']._serialized_end=2213
+  _globals['_MATCHDECISION']._serialized_start=2216
+  _globals['_MATCHDECISION']._serialized_end=2348
+  _globals['_SCHEDULE']._serialized_start=2350
+  _globals['_SCHEDULE']._serialized_end=2455
+  _globals['_RECOGNIZERMODEL']._serialized_start=163
+  _globals['_RECOGNIZERMODEL']._serialized_end=330
+  _globals['_MATCHTHRESHOLD']._serialized_start=332
+  _globals['_MATCHTHRESHOLD']._serialized_end=456
+  _globals['_EMBEDIMAGESREQUEST']._serialized_start=458
+  _globals['_EMBEDIMAGESREQUEST']._serialized_end=533
+  _globals['_FACEEMBEDDING']._serialized_start=535
+  _globals['_FACEEMBEDDING']._serialized_end=607
+  _globals['_EMBEDDEDIMAGE']._serialized_start=609
+  _globals['_EMBEDDEDIMAGE']._serialized_end=733
+  _globals['_EMBEDIMAGESRESPONSE']._serialized_start=735
+  _globals['_EMBEDIMAGESRESPONSE']._serialized_end=815
+  _globals['_COMPAREIMAGESREQUEST']._serialized_start=817
+  _globals['_COMPAREIMAGESREQUEST']._serialized_end=923
+  _globals['_COMPAREIMAGESRESPONSE']._serialized_start=926
+  _globals['_COMPAREIMAGESRESPONSE']._serialized_end=1183
+  _globals['_LISTRECOGNIZERMODELSREQUEST']._serialized_start=1185
+  _globals['_LISTRECOGNIZERMODELSREQUEST']._serialized_end=1253
+  _globals['_LISTRECOGNIZERMODELSRESPONSE']._serialized_start=1255
+  _globals['_LISTRECOGNIZERMODELSRESPONSE']._serialized_end=1376
+  _globals['_EMBEDREQUEST']._serialized_start=1378
+  _globals['_EMBEDREQUEST']._serialized_end=1462
+  _globals['_EMBEDRESULT']._serialized_start=1465
+  _globals['_EMBEDRESULT']._serialized_end=1636
+  _globals['_EMBEDRESULT_STATUSESENTRY']._serialized_start=1589
+  _globals['_EMBEDRESULT_STATUSESENTRY']._serialized_end=1636
+  _globals['_TRAININGOPTIONS']._serialized_start=1639
+  _globals['_TRAININGOPTIONS']._serialized_end=1829
+  _globals['_FINETUNERECOGNIZERREQUEST']._serialized_start=1832
+  _globals['_FINETUNERECOGNIZERREQUEST']._serialized_end=1997
+  _globals['_FINETUNERECOGNIZERRESULT']._serialized_start=1999
+  _globals['_FINETUNERECOGNIZERRESULT']._serialized_end=2103
+  _globals['_RECOGNIZERSERVICE']._serialized_start=2458
+  _globals['_RECOGNIZERSERVICE']._serialized_end=2984
 # @@protoc_insertion_point(module_scope)

@@ -41,6 +41,16 @@ class RecognizerServiceStub:
                 request_serializer=fairloop_dot_v1_dot_recognizer__pb2.ListRecognizerModelsRequest.SerializeToString,
                 response_deserializer=fairloop_dot_v1_dot_recognizer__pb2.ListRecognizerModelsResponse.FromString,
                 _registered_method=True)
+        self.EmbedImages = channel.unary_unary(
+                '/fairloop.v1.RecognizerService/EmbedImages',
+                request_serializer=fairloop_dot_v1_dot_recognizer__pb2.EmbedImagesRequest.SerializeToString,
+                response_deserializer=fairloop_dot_v1_dot_recognizer__pb2.EmbedImagesResponse.FromString,
+                _registered_method=True)
+        self.CompareImages = channel.unary_unary(
+                '/fairloop.v1.RecognizerService/CompareImages',
+                request_serializer=fairloop_dot_v1_dot_recognizer__pb2.CompareImagesRequest.SerializeToString,
+                response_deserializer=fairloop_dot_v1_dot_recognizer__pb2.CompareImagesResponse.FromString,
+                _registered_method=True)
         self.Embed = channel.unary_unary(
                 '/fairloop.v1.RecognizerService/Embed',
                 request_serializer=fairloop_dot_v1_dot_recognizer__pb2.EmbedRequest.SerializeToString,
@@ -59,6 +69,22 @@ class RecognizerServiceServicer:
 
     def ListModels(self, request, context):
         """The recognisers this service can embed with, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EmbedImages(self, request, context):
+        """Embeds up to 64 images sent inline. Calls of several callers are computed
+        together; when too much waits, the answer is RESOURCE_EXHAUSTED with
+        `google.rpc.RetryInfo`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompareImages(self, request, context):
+        """Compares the faces of two images sent inline.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -85,6 +111,16 @@ def add_RecognizerServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=fairloop_dot_v1_dot_recognizer__pb2.ListRecognizerModelsRequest.FromString,
                     response_serializer=fairloop_dot_v1_dot_recognizer__pb2.ListRecognizerModelsResponse.SerializeToString,
+            ),
+            'EmbedImages': grpc.unary_unary_rpc_method_handler(
+                    servicer.EmbedImages,
+                    request_deserializer=fairloop_dot_v1_dot_recognizer__pb2.EmbedImagesRequest.FromString,
+                    response_serializer=fairloop_dot_v1_dot_recognizer__pb2.EmbedImagesResponse.SerializeToString,
+            ),
+            'CompareImages': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareImages,
+                    request_deserializer=fairloop_dot_v1_dot_recognizer__pb2.CompareImagesRequest.FromString,
+                    response_serializer=fairloop_dot_v1_dot_recognizer__pb2.CompareImagesResponse.SerializeToString,
             ),
             'Embed': grpc.unary_unary_rpc_method_handler(
                     servicer.Embed,
@@ -125,6 +161,60 @@ class RecognizerService:
             '/fairloop.v1.RecognizerService/ListModels',
             fairloop_dot_v1_dot_recognizer__pb2.ListRecognizerModelsRequest.SerializeToString,
             fairloop_dot_v1_dot_recognizer__pb2.ListRecognizerModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EmbedImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairloop.v1.RecognizerService/EmbedImages',
+            fairloop_dot_v1_dot_recognizer__pb2.EmbedImagesRequest.SerializeToString,
+            fairloop_dot_v1_dot_recognizer__pb2.EmbedImagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairloop.v1.RecognizerService/CompareImages',
+            fairloop_dot_v1_dot_recognizer__pb2.CompareImagesRequest.SerializeToString,
+            fairloop_dot_v1_dot_recognizer__pb2.CompareImagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from fairloop.errors import InvalidInput
+from fairloop.stages import stage
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 MAX_PIXELS = 40_000_000
@@ -46,6 +47,7 @@ class ImageTooLarge(UnreadableImage):
     status = "too_large"
 
 
+@stage("decode")
 def decode(data: bytes) -> NDArray[np.uint8]:
     """The pixels of a JPEG, PNG, BMP or WEBP image: upright, in sRGB, uint8 (H, W, 3).
 

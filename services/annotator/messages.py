@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from fairloop.errors import InvalidInput, to_status
+from fairloop.errors import FairloopError, InvalidInput, to_status
 from fairloop.tables import FaceRow
 from fairloop.v1 import annotator_pb2, common_pb2
 from services.annotator.face import Annotator
@@ -34,9 +34,11 @@ def annotator_info(annotator: Annotator, description: str = "") -> annotator_pb2
 
 
 def annotated_image(
-    item_id: str, row: FaceRow, versions: Mapping[str, str], with_labels: bool
+    item_id: str, row: FaceRow | FairloopError, versions: Mapping[str, str], with_labels: bool
 ) -> annotator_pb2.AnnotatedImage:
-    """One reply item: what is wrong with the bytes, or the description of the largest face."""
+    """One reply item: what is wrong with it, or the description of the largest face."""
+    if isinstance(row, FairloopError):
+        return annotator_pb2.AnnotatedImage(item_id=item_id, error=to_status(row))
     if row.status in WRONG_BYTES:
         error = InvalidInput("image", WRONG_BYTES[row.status], item_id=item_id)
         return annotator_pb2.AnnotatedImage(item_id=item_id, error=to_status(error))
@@ -60,17 +62,3 @@ def annotated_image(
             sensitivity=guess.sensitivity,
         )
     return annotator_pb2.AnnotatedImage(item_id=item_id, face=face)
-
-
-def check_items(items: Sequence[annotator_pb2.ImageItem], most: int, most_bytes: int) -> None:
-    """The limits of a batch; `InvalidInput` names the item."""
-    if not 1 <= len(items) <= most:
-        raise InvalidInput("images", f"{len(items)} images; a batch has 1 to {most}")
-    for position, item in enumerate(items):
-        if not item.image:
-            raise InvalidInput(f"images[{position}].image", f"is empty (item {item.item_id!r})")
-        if len(item.image) > most_bytes:
-            raise InvalidInput(
-                f"images[{position}].image",
-                f"{len(item.image)} bytes; an inline image has at most {most_bytes} (item {item.item_id!r})",
-            )

@@ -7,20 +7,22 @@ from typing import Any
 
 from google.longrunning import operations_pb2
 
+from fairloop.errors import FairloopError
+from fairloop.serving.batching import Batcher
 from fairloop.serving.context import current
+from fairloop.serving.inline_images import check_items
 from fairloop.serving.methods import Method, Pools
 from fairloop.serving.operations_servicer import started
+from fairloop.serving.pages import page
 from fairloop.serving.server import Server, Service
 from fairloop.serving.settings import ServerSettings
 from fairloop.store import ObjectStore
+from fairloop.tables import FaceRow
 from fairloop.v1 import annotator_pb2, annotator_pb2_grpc
 from services.annotator import annotate
 from services.annotator.engine import Chosen, Engine
-from services.annotator.messages import annotated_image, annotator_info, check_items
+from services.annotator.messages import annotated_image, annotator_info
 from services.annotator.registry import ANNOTATORS
-
-BATCH_IMAGES = 64
-INLINE_BYTES = 8 * 2**20
 
 
 class AnnotatorServicer(annotator_pb2_grpc.AnnotatorServiceServicer):
@@ -29,23 +31,29 @@ class AnnotatorServicer(annotator_pb2_grpc.AnnotatorServiceServicer):
     def __init__(self, engine: Engine, server: Server) -> None:
         self._engine = engine
         self._server = server
+        self._batches: Batcher[Chosen, bytes, FaceRow] = Batcher(server.pools, self._described)
 
     async def ListAnnotators(  # noqa: N802
         self, request: annotator_pb2.ListAnnotatorsRequest, context: Any
     ) -> annotator_pb2.ListAnnotatorsResponse:
+        annotators, token = page(
+            self._engine.select(()).annotators, request.page_size, request.page_token, lambda a: a.name
+        )
         return annotator_pb2.ListAnnotatorsResponse(
-            annotators=[
-                annotator_info(a, self._engine.description(a.name))
-                for a in self._engine.select(()).annotators
-            ]
+            annotators=[annotator_info(a, self._engine.description(a.name)) for a in annotators],
+            next_page_token=token,
         )
 
     async def AnnotateImages(  # noqa: N802
         self, request: annotator_pb2.AnnotateImagesRequest, context: Any
     ) -> annotator_pb2.AnnotateImagesResponse:
         chosen = self._engine.select(request.annotators, request.attributes)
+        check_items(request.images)
+        found = await self._batches.submit(
+            chosen, [item.image for item in request.images], context.time_remaining()
+        )
         return annotator_pb2.AnnotateImagesResponse(
-            images=await self._describe(request.images, chosen),
+            images=self._messages(request.images, found, chosen),
             annotators=[annotator_info(a) for a in chosen.annotators],
         )
 
@@ -57,8 +65,13 @@ class AnnotatorServicer(annotator_pb2_grpc.AnnotatorServiceServicer):
             first = chosen is None
             if chosen is None:
                 chosen = self._engine.select(request.annotators, request.attributes)
+            check_items(request.images)
+            # A stream sends its next batch when it has the last one: it fills its own batches, and waits
+            # instead of being refused.
+            images = [item.image for item in request.images]
+            rows = await self._server.pools.compute(self._engine.describe, images, chosen)
             yield annotator_pb2.StreamAnnotateResponse(
-                images=await self._describe(request.images, chosen),
+                images=self._messages(request.images, rows, chosen),
                 annotators=[annotator_info(a) for a in chosen.annotators] if first else (),
             )
 
@@ -67,12 +80,16 @@ class AnnotatorServicer(annotator_pb2_grpc.AnnotatorServiceServicer):
     ) -> operations_pb2.Operation:
         return await started(self._server.runner, annotate.NAME, request)
 
-    async def _describe(
-        self, items: Sequence[annotator_pb2.ImageItem], chosen: Chosen
+    def _described(self, chosen: Chosen, images: Sequence[bytes]) -> Sequence[FaceRow]:
+        return self._engine.describe(images, chosen)
+
+    def _messages(
+        self,
+        items: Sequence[annotator_pb2.ImageItem],
+        rows: Sequence[FaceRow | FairloopError],
+        chosen: Chosen,
     ) -> list[annotator_pb2.AnnotatedImage]:
-        check_items(items, BATCH_IMAGES, INLINE_BYTES)
         versions = {a.name: a.version for a in chosen.annotators}
-        rows = await self._server.pools.compute(self._engine.describe, [item.image for item in items], chosen)
         with_labels = self._server.settings.shows_labels or current().scope == "internal"
         return [
             annotated_image(item.item_id, row, versions, with_labels)

@@ -23,9 +23,12 @@ BASE = "dcgan-faces"
 DESCRIPTION = "DCGAN trained on rendered faces, 64×64, unconditional"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FaceModel:
-    """A network that renders latents, with the sampler that chooses them where there is one."""
+    """A network that renders latents, with the sampler that chooses them where there is one.
+
+    Equal to itself only, so that it can be a key.
+    """
 
     manifest: Manifest
     net: nn.Module

@@ -59,15 +59,31 @@ def subject_latents(
         raise InvalidInput("images", f"{images} is too few; a subject has at least one image")
     if not 0 <= within <= 1:
         raise InvalidInput("within", f"{within} is outside 0–1")
-    centre = subject_centre(seed, subject)
-    own = child_seed(seed, "subject_images", subject)
+    latents = _around(
+        subject_centre(seed, subject), child_seed(seed, "subject_images", subject), images, within
+    )
+    if shift is not None:
+        latents += check_latent(shift, "shift")
+    return latents
+
+
+def variations(
+    latent: NDArray[np.float32], seed: int, images: int, within: float = WITHIN_SUBJECT
+) -> NDArray[np.float32]:
+    """Latents about a given one, as a subject's lie about its centre: float32 (images, 100).
+
+    The first is `latent` itself, float32 (100,); image k is the same however
+    many are asked for. `within` is 0 … 1.
+    """
+    return _around(check_latent(latent, "latent"), child_seed(seed, "variations", 0), images, within)
+
+
+def _around(centre: NDArray[np.float32], own: int, images: int, within: float) -> NDArray[np.float32]:
     latents = np.empty((images, LATENT_SIZE), np.float32)
     latents[0] = centre
     for image in range(1, images):
         latents[image] = np.float32(np.sqrt(1 - within**2)) * centre
         latents[image] += np.float32(within) * _normal(child_seed(own, "image", image))
-    if shift is not None:
-        latents += check_latent(shift, "shift")
     return latents
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from fairloop.seeds import check_seed
 from fairloop.serving.methods import Method, Pools
 from fairloop.serving.operations_servicer import started
 from fairloop.serving.pages import page
+from fairloop.serving.security import peer_tls, sent_token
 from fairloop.serving.server import Server, Service
 from fairloop.serving.settings import ServerSettings
 from fairloop.store import ObjectStore
@@ -24,6 +25,7 @@ from fairloop.table_store import ANNOTATIONS
 from fairloop.v1 import generator_pb2, generator_pb2_grpc
 from services.generator import generate
 from services.generator.face_model import publish_base
+from services.generator.preview import Previews
 
 FINE_TUNE = "GeneratorService.FineTune"
 
@@ -46,16 +48,17 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._previews = Previews(server.store, server.pools)
 
     async def ListModels(  # noqa: N802
         self, request: generator_pb2.ListGeneratorModelsRequest, context: Any
     ) -> generator_pb2.ListGeneratorModelsResponse:
-        found = await self._server.pools.io(
-            lambda: list(registry.list_models(self._server.store, "generator"))
+        listing = await self._server.pools.io(
+            registry.list_models, self._server.store, "generator", model_message
         )
-        models, token = page(found, request.page_size, request.page_token, lambda m: m.name)
+        models, token = page(listing.models, request.page_size, request.page_token, lambda m: m.name)
         return generator_pb2.ListGeneratorModelsResponse(
-            models=[model_message(manifest) for manifest in models], next_page_token=token
+            models=models, next_page_token=token, unreadable=len(listing.unreadable)
         )
 
     async def GetModel(  # noqa: N802
@@ -65,6 +68,12 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
             registry.open_model, self._server.store, request.name, "generator", "name"
         )
         return model_message(found)
+
+    async def Preview(  # noqa: N802
+        self, request: generator_pb2.PreviewRequest, context: Any
+    ) -> AsyncIterator[generator_pb2.PreviewResponse]:
+        async for image in self._previews.images(request, context.time_remaining):
+            yield image
 
     async def Generate(  # noqa: N802
         self, request: generator_pb2.GenerateRequest, context: Any
@@ -123,7 +132,7 @@ def load(settings: ServerSettings, store: ObjectStore) -> AnnotatorClient:
     """Makes the DCGAN a model of the store; returns the client of the annotator that accepts."""
     torch.set_num_threads(settings.threads)
     publish_base(store)
-    return AnnotatorClient("annotator", settings.annotator_address, settings.tokens().get("internal", ""))
+    return AnnotatorClient("annotator", settings.annotator_address, sent_token(settings), peer_tls(settings))
 
 
 SERVICE = Service(

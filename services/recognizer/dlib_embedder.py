@@ -152,12 +152,15 @@ class DlibPool:
             tuple(part.faces_found[0] for part in parts),
         )
 
-    def close(self) -> None:
-        """Ends the processes after the call that is running; the next `embed` would start new ones."""
+    def close(self, *, wait: bool = True) -> None:
+        """Ends the processes after the call that is running; the next `embed` would start new ones.
+
+        Without `wait` it returns at once, and they end by themselves.
+        """
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait, cancel_futures=True)
 
     def __enter__(self) -> Self:
         return self

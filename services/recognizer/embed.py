@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from fairloop import names, registry
 from fairloop.dataset import Dataset, open_dataset
 from fairloop.manifest import inherited_terms
@@ -18,7 +16,8 @@ from fairloop.store import ObjectStore
 from fairloop.table_store import EMBEDDINGS, TableWriter, pieces, to_parquet
 from fairloop.tables import embedding_schema
 from fairloop.v1 import recognizer_pb2
-from services.recognizer.recognisers import decode, load_recogniser
+from services.recognizer.images import UnreadableImage, decode
+from services.recognizer.recognisers import embed_readable, load_recogniser
 
 NAME = "RecognizerService.Embed"
 SHARD_IMAGES = 256
@@ -72,16 +71,16 @@ def make_method(store: ObjectStore, pools: Pools, threads: int) -> Method:
         records: list[dict[str, Any]] = []
         for start in range(0, len(images), BATCH_IMAGES):
             batch = images[start : start + BATCH_IMAGES]
-            found = await pools.compute(recogniser.embed, [image for _, image in batch])
-            for (row, _), vector, status in zip(batch, found.vectors, found.statuses, strict=True):
-                there = bool(np.isfinite(vector).all())
+            found = await pools.compute(embed_readable, recogniser, [image for _, image in batch])
+            for (row, _), face in zip(batch, found, strict=True):
+                vector = None if isinstance(face, UnreadableImage) else face.vector
                 records.append(
                     {
                         "image_id": row["image_id"],
                         "face": 0,
                         "subject_id": row["subject_id"],
-                        "status": status,
-                        "embedding": vector.tolist() if there else None,
+                        "status": face.status,
+                        "embedding": None if vector is None else vector.tolist(),
                     }
                 )
         data = await pools.io(to_parquet, records, embedding_schema(recogniser.dimension))

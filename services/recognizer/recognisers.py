@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-import io
+import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from fairloop.manifest import Manifest, download
 from fairloop.store import ObjectStore
 from services.recognizer import fit, residual
 from services.recognizer.dlib_embedder import DIMENSION, DlibPool
+from services.recognizer.images import UnreadableImage
 
 DLIB = ("dlib-recognizer-128", "dlib-landmarks-5")
 DLIB_DESCRIPTION = "dlib's ResNet, 128-d, 99.38 % on LFW; detects and aligns by itself"
@@ -42,12 +44,19 @@ class Recogniser(Protocol):
 
 
 class DlibRecogniser:
-    """dlib's network in processes of its own, since it holds the GIL."""
+    """dlib's network in processes of its own, since it holds the GIL.
+
+    When the last one who holds it lets go (the cache that evicts it, or an
+    operation that outlasts that), its processes end and `folder`, from which
+    they read the files, is removed.
+    """
 
     dimension = DIMENSION
 
-    def __init__(self, recogniser: Path, landmarks: Path, workers: int) -> None:
+    def __init__(self, folder: Path, recogniser: Path, landmarks: Path, workers: int) -> None:
+        self.files = (recogniser, landmarks)
         self._pool = DlibPool(recogniser, landmarks, workers=workers)
+        weakref.finalize(self, _dismiss, self._pool, folder)
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> Embedded:
         """Embeddings of the largest face of each image."""
@@ -69,10 +78,34 @@ class ResidualRecogniser:
         return Embedded(vectors, ("ok",) * len(images))
 
 
-def decode(data: bytes) -> NDArray[np.uint8]:
-    """uint8 (H, W, 3) of an image's bytes."""
-    with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "BMP", "WEBP")) as image:
-        return np.asarray(image.convert("RGB"))
+def _dismiss(pool: DlibPool, folder: Path) -> None:
+    pool.close(wait=False)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What became of one image: `vector` is float32 (D,) of length 1, None where no face was found."""
+
+    status: str
+    vector: NDArray[np.float32] | None
+
+
+def embed_readable(
+    recogniser: Recogniser, images: Sequence[NDArray[np.uint8] | UnreadableImage]
+) -> list[Found | UnreadableImage]:
+    """One result per image, in order; what has no pixels stays what it is."""
+    pixels = [image for image in images if not isinstance(image, UnreadableImage)]
+    embedded = recogniser.embed(pixels) if pixels else Embedded(np.empty((0, 0), np.float32), ())
+    rows = iter(zip(embedded.statuses, embedded.vectors, strict=True))
+    found: list[Found | UnreadableImage] = []
+    for image in images:
+        if isinstance(image, UnreadableImage):
+            found.append(image)
+            continue
+        status, vector = next(rows)
+        found.append(Found(status, vector if np.isfinite(vector).all() else None))
+    return found
 
 
 def fitted(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -103,7 +136,7 @@ def load_recogniser(store: ObjectStore, name: str, workers: int) -> Recogniser:
         # dlib reads its files when its processes start, so they outlive this call.
         folder = Path(tempfile.mkdtemp(prefix="fairloop-dlib-"))
         recogniser, landmarks = download(store, manifest, folder)
-        return DlibRecogniser(recogniser, landmarks, workers)
+        return DlibRecogniser(folder, recogniser, landmarks, workers)
     if kind == "residual":
         with tempfile.TemporaryDirectory(prefix="fairloop-model-") as scratch:
             return ResidualRecogniser(residual.load(download(store, manifest, Path(scratch))[0]))

@@ -19,7 +19,9 @@ from fairloop.serving.settings import ServerSettings
 from fairloop.store import ObjectStore
 from fairloop.v1 import recognizer_pb2, recognizer_pb2_grpc
 from services.recognizer import embed, fit, options, train
+from services.recognizer.quick import QuickCalls
 from services.recognizer.recognisers import publish_base
+from services.recognizer.threshold import model_threshold
 
 
 def model_message(manifest: Manifest) -> recognizer_pb2.RecognizerModel:
@@ -29,6 +31,7 @@ def model_message(manifest: Manifest) -> recognizer_pb2.RecognizerModel:
         kind=manifest.details["kind"],
         description=manifest.details["description"],
         dimension=manifest.details["dimension"],
+        threshold=model_threshold(manifest),
         parents=manifest.parents,
         licence=", ".join(terms.licence for terms in manifest.terms),
     )
@@ -39,17 +42,28 @@ class RecognizerServicer(recognizer_pb2_grpc.RecognizerServiceServicer):
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._quick = QuickCalls(server.store, server.pools, server.settings.threads)
 
     async def ListModels(  # noqa: N802
         self, request: recognizer_pb2.ListRecognizerModelsRequest, context: Any
     ) -> recognizer_pb2.ListRecognizerModelsResponse:
-        found = await self._server.pools.io(
-            lambda: list(registry.list_models(self._server.store, "recognizer"))
+        listing = await self._server.pools.io(
+            registry.list_models, self._server.store, "recognizer", model_message
         )
-        models, token = page(found, request.page_size, request.page_token, lambda m: m.name)
+        models, token = page(listing.models, request.page_size, request.page_token, lambda m: m.name)
         return recognizer_pb2.ListRecognizerModelsResponse(
-            models=[model_message(manifest) for manifest in models], next_page_token=token
+            models=models, next_page_token=token, unreadable=len(listing.unreadable)
         )
+
+    async def EmbedImages(  # noqa: N802
+        self, request: recognizer_pb2.EmbedImagesRequest, context: Any
+    ) -> recognizer_pb2.EmbedImagesResponse:
+        return await self._quick.embed(request, context.time_remaining())
+
+    async def CompareImages(  # noqa: N802
+        self, request: recognizer_pb2.CompareImagesRequest, context: Any
+    ) -> recognizer_pb2.CompareImagesResponse:
+        return await self._quick.compare(request, context.time_remaining())
 
     async def Embed(  # noqa: N802
         self, request: recognizer_pb2.EmbedRequest, context: Any

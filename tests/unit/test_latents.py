@@ -14,6 +14,7 @@ from services.generator.latents import (
     subject_centres,
     subject_latents,
     uniform,
+    variations,
 )
 
 
@@ -113,3 +114,18 @@ def test_wrong_arguments_are_named() -> None:
             subject_latents(*arguments)
         assert caught.value.violations[0].field == field
     assert check_latent(np.zeros(LATENT_SIZE), "latent").dtype == np.float32
+
+
+def test_variations_lie_about_a_latent_as_images_lie_about_their_subject() -> None:
+    latent = np.linspace(-2, 2, 100).astype(np.float32)
+    found = variations(latent, 5, 4000, 0.6)
+    np.testing.assert_array_equal(found[0], latent)
+    np.testing.assert_array_equal(found[:7], variations(latent, 5, 7, 0.6))
+    assert not np.array_equal(found[1], variations(latent, 6, 2, 0.6)[1])
+    # √(1 − 0.6²) = 0.8 of the latent, and noise of 0.6; 4 standard errors of 400,000 numbers and 5 of 4,000.
+    own = found[1:] - np.float32(0.8) * latent
+    assert own.std() == pytest.approx(0.6, abs=4 * 0.6 / np.sqrt(2 * 399_900))
+    np.testing.assert_allclose(own.mean(axis=0), 0, atol=5 * 0.6 / np.sqrt(3_999))
+    np.testing.assert_array_equal(variations(latent, 5, 3, 0.0), np.tile(latent, (3, 1)))
+    with pytest.raises(InvalidInput, match=r"latent: shape \(99,\) is not \(100,\)"):
+        variations(latent[1:], 5, 1)

@@ -1,0 +1,253 @@
+"""Quick calls under load against the bulk operation and the bare models.
+
+    python -m benchmarks.quick_calls [--images 1024] [--repeat 3]
+
+Starts a store, an annotator and a recogniser of its own. `AnnotateImages` by 32
+concurrent clients, one image a call, against `Annotate` of the same images; its
+p99 against its p50; a lone call against its compute in process. `EmbedImages` by 8 clients of 16
+images a call against the bare models on the same decoded images with as many
+threads: dlib's in its processes, and the residual network as it is trained by
+default. The clients take part of the machine, as they do in life. Medians of
+`--repeat`, sides alternating. Exits with 1 when a goal is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import io
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from google.protobuf.message import Message
+from grpc import aio
+from PIL import Image
+
+from benchmarks.table import Goal, Row, parser, run
+from fairloop.client import AnnotatorClient, RecognizerClient
+from fairloop.models import fetch
+from fairloop.registry import publish
+from fairloop.store import ObjectStore
+from fairloop.v1.annotator_pb2 import AnnotateImagesRequest, AnnotateRequest, ImageItem
+from fairloop.v1.annotator_pb2_grpc import AnnotatorServiceStub
+from fairloop.v1.recognizer_pb2 import EmbedImagesRequest
+from fairloop.v1.recognizer_pb2_grpc import RecognizerServiceStub
+from services.annotator.engine import Engine
+from services.recognizer import fit, residual
+from services.recognizer.dlib_embedder import DlibPool
+from tests.support.bucket import own_bucket
+from tests.support.faces import rendered_dataset
+from tests.support.processes import Process, start_service, start_store
+
+CLIENTS = 32
+PER_SUBJECT = 64
+ANNOTATORS = ("age_and_gender",)
+THREADS = os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def servers(folder: Path) -> Iterator[tuple[str, str, ObjectStore]]:
+    """Addresses of an annotator and a recogniser over an empty bucket, and the bucket."""
+    started: list[Process] = []
+    try:
+        process, s3 = start_store(folder)
+        started.append(process)
+        environment, store = own_bucket(s3)
+        environment["FAIRLOOP_THREADS"] = str(THREADS)
+        addresses = []
+        for name in ("annotator", "recognizer"):
+            process, address = start_service(f"services.{name}", folder, environment)
+            started.append(process)
+            addresses.append(address)
+        yield addresses[0], addresses[1], store
+    finally:
+        for process in reversed(started):
+            process.stop()
+
+
+async def together(
+    address: str, stub: Callable[[Any], Any], method: str, requests: Sequence[Message], clients: int
+) -> tuple[float, list[float]]:
+    """Seconds for all requests by so many clients, each with one call at a time, and every call's seconds."""
+    waiting = iter(requests)
+    took: list[float] = []
+
+    async def client(call: Any) -> None:
+        for request in waiting:
+            started = time.perf_counter()
+            await call(request, timeout=120)
+            took.append(time.perf_counter() - started)
+
+    options = [("grpc.max_receive_message_length", 2**25), ("grpc.use_local_subchannel_pool", 1)]
+    async with contextlib.AsyncExitStack() as stack:
+        calls = []
+        for _ in range(clients):
+            channel = await stack.enter_async_context(aio.insecure_channel(address, options=options))
+            calls.append(getattr(stub(channel), method))
+            await channel.channel_ready()
+        started = time.perf_counter()
+        await asyncio.gather(*(client(call) for call in calls))
+        return time.perf_counter() - started, took
+
+
+def annotations(address: str, store: ObjectStore, images: int, repeat: int) -> list[Row]:
+    """`AnnotateImages` against `Annotate` and against its own compute."""
+    dataset = rendered_dataset(store, "faces", images // PER_SUBJECT, PER_SUBJECT)
+    faces = [dataset.read(image_id) for image_id in dataset.index["image_id"].to_pylist()]
+    requests = [
+        AnnotateImagesRequest(images=[ImageItem(item_id=str(k), image=face)], annotators=ANNOTATORS)
+        for k, face in enumerate(faces)
+    ]
+    client = AnnotatorClient("annotator", address)
+    client.annotate_images(requests[0])
+    bulk, quick, medians, tails = [], [], [], []
+    for k in range(repeat):
+        started = time.perf_counter()
+        client.annotate(
+            AnnotateRequest(dataset=dataset.name, annotators=ANNOTATORS, request_id=f"bulk-{k}")
+        ).result(600)
+        bulk.append(images / (time.perf_counter() - started))
+        seconds, took = asyncio.run(
+            together(address, AnnotatorServiceStub, "AnnotateImages", requests, CLIENTS)
+        )
+        quick.append(images / seconds)
+        medians.append(float(np.quantile(took, 0.5)))
+        tails.append(float(np.quantile(took, 0.99)))
+    engine = Engine.load(THREADS, ANNOTATORS)
+    chosen = engine.select(ANNOTATORS)
+    engine.describe(faces[:8], chosen)
+    lone, compute = [], []
+    for request, face in zip(requests[:100], faces, strict=False):
+        lone.append(timed(lambda request=request: client.annotate_images(request)))
+        compute.append(timed(lambda face=face: engine.describe([face], chosen)))
+    beyond = statistics.median(a - b for a, b in zip(lone, compute, strict=True))
+    ratios = [q / b for q, b in zip(quick, bulk, strict=True)]
+    return [
+        Row(
+            f"AnnotateImages by {CLIENTS} clients, one image a call",
+            "images/s",
+            ours=statistics.median(quick),
+            peer=statistics.median(bulk),
+            peer_name="Annotate",
+            goal=Goal("ours / peer", "≥", 0.9),
+            ratio=statistics.median(ratios),
+        ),
+        Row(
+            "99th percentile of their latencies",
+            "ms",
+            ours=1e3 * statistics.median(tails),
+            peer=1e3 * statistics.median(medians),
+            peer_name="the median",
+            goal=Goal("ours / peer", "≤", 5),
+            ratio=statistics.median(t / m for t, m in zip(tails, medians, strict=True)),
+        ),
+        Row(
+            "a lone call of AnnotateImages beyond its compute", "ms", 1e3 * beyond, goal=Goal("ours", "≤", 2)
+        ),
+    ]
+
+
+def embeddings(address: str, store: ObjectStore, folder: Path, images: int, repeat: int) -> list[Row]:
+    """`EmbedImages` against the bare models."""
+    torch.set_num_threads(THREADS)
+    dataset = rendered_dataset(store, "embedded", images // PER_SUBJECT, PER_SUBJECT)
+    faces = [dataset.read(image_id) for image_id in dataset.index["image_id"].to_pylist()]
+    decoded = np.stack([np.asarray(Image.open(io.BytesIO(face))) for face in faces])
+    path = folder / "recogniser.safetensors"
+    torch.manual_seed(0)
+    residual.save(residual.Residual(residual.Shape()), path)
+    trained = publish(
+        store,
+        "models/untrained",
+        {path.name: path.read_bytes()},
+        service="recognizer",
+        kind="residual",
+        description="random weights",
+        details={"dimension": 128},
+    ).name
+    net = residual.load(path)
+    dlib = RecognizerClient("recognizer", address).model("models/dlib-recognizer-128")
+    with DlibPool(fetch("dlib-recognizer-128"), fetch("dlib-landmarks-5"), workers=THREADS) as pool:
+
+        def bare_residual() -> None:
+            for start in range(0, len(decoded), 64):
+                fit.embed(net, decoded[start : start + 64])
+
+        few = max(len(faces) // 16, 64)
+        return [
+            embedding(address, "residual network", trained, faces, bare_residual, repeat),
+            embedding(
+                address, "dlib's", dlib, faces[:few], lambda: pool.embed(list(decoded[:few])) and None, repeat
+            ),
+        ]
+
+
+def embedding(
+    address: str, name: str, model: str, faces: Sequence[bytes], bare: Callable[[], None], repeat: int
+) -> Row:
+    """One model by 8 clients of 16 images a call."""
+    requests = [
+        EmbedImagesRequest(model=model, images=[ImageItem(image=face) for face in faces[start : start + 16]])
+        for start in range(0, len(faces), 16)
+    ]
+
+    def quick() -> None:
+        asyncio.run(together(address, RecognizerServiceStub, "EmbedImages", requests, 8))
+
+    bare()
+    quick()
+    peer, ours = [], []
+    for _ in range(repeat):
+        peer.append(len(faces) / timed(bare))
+        ours.append(len(faces) / timed(quick))
+    return Row(
+        "EmbedImages by 8 clients, 16 images a call",
+        "images/s",
+        ours=statistics.median(ours),
+        peer=statistics.median(peer),
+        peer_name=f"bare {name}, decoded images",
+        goal=Goal("ours / peer", "≥", 0.9),
+        ratio=statistics.median(o / p for o, p in zip(ours, peer, strict=True)),
+    )
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that it took."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def rows(options: argparse.Namespace) -> list[Row]:
+    images, repeat = (128, 1) if options.small else (options.images, options.repeat)
+    with tempfile.TemporaryDirectory() as name, servers(Path(name)) as (annotator, recognizer, store):
+        found = annotations(annotator, store, images, repeat)
+        return found + embeddings(recognizer, store, Path(name), images, repeat)
+
+
+def main() -> int:
+    arguments = parser(__doc__)
+    arguments.add_argument("--images", type=int, default=1024, help=f"a multiple of {PER_SUBJECT}")
+    arguments.add_argument("--repeat", type=int, default=3)
+    options = arguments.parse_args()
+    if options.images < PER_SUBJECT or options.images % PER_SUBJECT:
+        arguments.error(f"--images {options.images} is not a multiple of {PER_SUBJECT}")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # As servers set it, so that the bare models' threads, too, sleep while they wait; OpenMP reads it
+        # when it is loaded.
+        command = [sys.executable, "-m", "benchmarks.quick_calls", *sys.argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
+    return run(rows, arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
