@@ -238,8 +238,9 @@ class Goals:
         self.missed: list[str] = []
 
     def between(self, what: str, value: float, low: float, high: float, worlds: int) -> None:
-        slack = 2 * np.sqrt(max(value * (1 - value), 1e-4) / worlds)
-        if not low - slack <= value <= high + slack:
+        # The simulation's error at the bounds, not at the value: near 0 that would be nothing.
+        slack = [2 * np.sqrt(bound * (1 - bound) / worlds) for bound in (low, high)]
+        if not low - slack[0] <= value <= high + slack[1]:
             self.missed.append(f"{what}: {value:.3f} is outside {low:g}–{high:g}")
 
     def at_most(self, what: str, distance: float, high: float, worlds: int) -> None:

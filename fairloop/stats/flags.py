@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 FEW_SUBJECTS = 250
-"""Below this many subjects in a group the coverage of its intervals falls under 93 % (docs/statistics.md)."""
+"""Below this many subjects in a group the coverage of its intervals falls under 93 % (docs/coverage.md)."""
 
 RULE_OF_30 = 30
 """Errors needed for a rate to be within ±30 % (Doddington's rule of 30)."""
