@@ -245,5 +245,5 @@ def test_settings_of_somebody_elses_prefect_do_not_reach_the_stack(tmp_path: Pat
 
 @pytest.mark.parametrize("base", [0, 80, 65_530])
 def test_a_port_base_whose_ports_do_not_fit_is_refused(tmp_path: Path, base: int) -> None:
-    with pytest.raises(InvalidInput, match=rf"--port-base: {base} is outside 1024–65515"):
+    with pytest.raises(InvalidInput, match=rf"--port-base: {base} is outside 1024–65501"):
         make_plan(tmp_path, base)
