@@ -78,9 +78,7 @@ def machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     threads = os.environ.get("OMP_NUM_THREADS")
     limit = f", OMP_NUM_THREADS={threads}" if threads else ""
-    return (
-        f"{model}, {cores} cores, {memory:.0f} GB of memory, {platform.system()} {platform.release()}{limit}"
-    )
+    return f"{model}, {cores} cores, {memory:.0f} GB of memory, {platform.system()}{limit}"
 
 
 def versions() -> str:
