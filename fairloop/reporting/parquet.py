@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from fairloop.stats.audit_report import AuditChange, AuditReport, CellRecord, Change, RequestedRecord
 from fairloop.stats.classification_report import ClassificationRecord, ClassificationReport
-from fairloop.stats.comparison import ArmValue, ComparisonReport, Difference
+from fairloop.stats.comparison import ArmValue, ComparisonReport, Difference, PairChange
 from fairloop.stats.densities import ScoreDensity
 from fairloop.stats.rate_summaries import RateSummaries
 from fairloop.stats.report import GroupRecord, Summary, VerificationReport
@@ -82,7 +82,9 @@ def verification_tables(
 
 
 def comparison_tables(report: ComparisonReport) -> dict[str, bytes]:
-    """`differences.parquet`, `values.parquet` (arm × measure) and `groups.parquet` (arm × run × group)."""
+    """`differences.parquet`, `pairs.parquet` (every two groups), `values.parquet` (arm × measure) and
+    `groups.parquet` (arm × run × group).
+    """
     values = [{"arm": arm.name, **asdict(value)} for arm in report.arms for value in arm.values.values()]
     groups = [
         {"arm": arm.name, "run": number, **asdict(group)}
@@ -95,6 +97,7 @@ def comparison_tables(report: ComparisonReport) -> dict[str, bytes]:
         "differences.parquet": records(
             COMPARISON, "differences", Difference, list(report.differences.values())
         ),
+        "pairs.parquet": records(COMPARISON, "pairs", PairChange, list(report.pairs)),
         "values.parquet": table(COMPARISON, "values", {**arm, **_columns(ArmValue)}, values),
         "groups.parquet": table(
             COMPARISON, "groups", {**arm, "run": pa.int64(), **_columns(GroupRecord)}, groups

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairloop.errors import InvalidInput
-from fairloop.stats.comparison import Arm, ArmValue, ComparisonReport, Control, Difference
+from fairloop.stats.comparison import Arm, ArmValue, ComparisonReport, Control
+from fairloop.stats.differences import FEW_SEEDS, difference
 from fairloop.stats.evaluation import opposite_directions
 from fairloop.stats.intervals import Interval, shifted_percentiles, t_quantile
 from fairloop.stats.null import p_value
-from fairloop.stats.paired import difference_spread, rescaled
+from fairloop.stats.pair_changes import pair_changes
 from fairloop.stats.report import VerificationReport
 from fairloop.stats.roster import Labels
 from fairloop.stats.run_values import RunValues, values_of
@@ -22,9 +23,6 @@ from fairloop.stats.summarising import fair_end
 from fairloop.stats.tails import Impostors
 from fairloop.stats.verdict import TOLERANCE, Evidence, decide
 from fairloop.stats.verification import evaluate_verification
-
-FEW_SEEDS = 5
-"""Below this many runs in an arm, resampling them says too little and the t interval decides."""
 
 MEASURE = "fnmr_gap_at_own_threshold"
 
@@ -61,63 +59,6 @@ def _arm(
             p_value=p,
         )
     return Arm(name, tuple(runs), described)
-
-
-def _welch(before: RunValues, after: RunValues) -> Interval | None:
-    """t interval of the difference of seed means; None when an arm has one run."""
-    if min(before.runs, after.runs) < 2:
-        return None
-    parts = [value.seed_variance / value.runs for value in (before, after)]
-    total = sum(parts)
-    difference = after.mean - before.mean
-    if total == 0:
-        return difference, difference
-    df = total**2 / sum(p**2 / (v.runs - 1) for p, v in zip(parts, (before, after), strict=True))
-    half = t_quantile(df) * float(np.sqrt(total))
-    return difference - half, difference + half
-
-
-def _difference(
-    before: RunValues, after: RunValues, picks: tuple[NDArray[np.int64], NDArray[np.int64]]
-) -> Difference:
-    value = after.mean - before.mean
-    draws = after.joint_draws(picks[1]) - before.joint_draws(picks[0])
-    over_subjects = after.subject_draws() - before.subject_draws()
-    if before.impostor and after.impostor:
-        spread = difference_spread(before.impostor, after.impostor)
-        if spread is not None:
-            draws = rescaled(draws, over_subjects, spread)
-            over_subjects = rescaled(over_subjects, over_subjects, spread)
-    joint = shifted_percentiles(draws, value)
-    seeds = _welch(before, after)
-    few = min(before.runs, after.runs) < FEW_SEEDS
-    # Runs that are all equal (the same files, say) have no seed variance to decide by.
-    equal = few and seeds is not None and seeds[0] == seeds[1]
-    decisive = joint if equal or not few else seeds
-    flags = ["equal_runs"] if equal else []
-    if decisive is None:
-        flags.append("one_run")
-    elif few and (decisive[0] > 0 or decisive[1] < 0) and joint[0] <= 0 <= joint[1]:
-        flags.append("subjects_not_covered")
-    by_subject = float(over_subjects.var())
-    by_seed = before.seed_variance / before.runs + after.seed_variance / after.runs
-    both = by_seed + by_subject
-    split = seeds is not None and both > 0
-    reference = before.estimates if before.runs == after.runs else before.mean
-    return Difference(
-        name=before.name,
-        formula=before.formula,
-        before=before.mean,
-        after=after.mean,
-        value=value,
-        interval=decisive,
-        seed_interval=seeds,
-        joint_interval=joint,
-        by_seed=tuple((after.estimates - reference).tolist()),
-        seed_share=by_seed / both if split else None,
-        subject_share=by_subject / both if split else None,
-        flags=tuple(flags),
-    )
 
 
 def _control(names: tuple[str, str], before: RunValues, after: RunValues) -> Control | None:
@@ -295,10 +236,11 @@ def compare_reports(
     picks = tuple(rng.integers(len(runs), size=(replicates, len(runs))) for runs in (before, after))
     arms = (_arm(names[0], before, first, picks[0]), _arm(names[1], after, second, picks[1]))
     differences = {
-        name: _difference(first[name], second[name], (picks[0], picks[1])) for name in first if name in second
+        name: difference(first[name], second[name], (picks[0], picks[1])) for name in first if name in second
     }
     flags = _flags(first, second, BY_NAME[measure].uses[-1], names)
     control = _control(names, first[measure], second[measure])
+    pairs = pair_changes(first, second, BY_NAME[measure].uses[-1], (picks[0], picks[1]))
     headline = differences[measure]
     arm_before, arm_after = arms[0].values[measure], arms[1].values[measure]
     if arm_before.p_value is None or arm_before.null_p95 is None:
@@ -338,11 +280,13 @@ def compare_reports(
         arms=arms,
         measure=measure,
         differences=differences,
+        pairs=pairs,
         control=control,
         decision=decision,
         conventions={
             **before[0].conventions,
             "differences": f"{names[1]} minus {names[0]} on the same images, {size}; {decides} decides",
+            "pairs of groups": "change of the first minus the second, p-values corrected by Holm",
             "verdict on": f"{BY_NAME[measure].formula}, named before the run; tolerance {tolerance:g}",
         },
         flags=tuple(flags),

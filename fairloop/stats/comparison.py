@@ -63,6 +63,24 @@ class Difference:
     seed_share: float | None
     subject_share: float | None
     flags: tuple[str, ...]
+    p_value: float | None = None
+    """Two-sided, of the interval that decides (of the joint one with one run per arm)."""
+
+
+@dataclass(frozen=True)
+class PairChange:
+    """How the rate of group `first` minus that of `second` changed; `p_holm` allows for all pairs."""
+
+    kind: str
+    first: str
+    second: str
+    before: float
+    after: float
+    value: float
+    interval: Interval
+    p_value: float | None
+    p_holm: float | None
+    flags: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -83,6 +101,8 @@ class ComparisonReport:
     arms: tuple[Arm, Arm]
     measure: str
     differences: Mapping[str, Difference]
+    pairs: tuple[PairChange, ...]
+    """Of the verdict's measure: every two groups."""
     control: Control | None
     decision: Decision
     conventions: Mapping[str, str]
@@ -109,6 +129,7 @@ class ComparisonReport:
                 for arm in self.arms
             ],
             "differences": {name: asdict(difference) for name, difference in self.differences.items()},
+            "pairs": [asdict(pair) for pair in self.pairs],
             "control": None if self.control is None else asdict(self.control),
             "conventions": dict(self.conventions),
             "flags": list(self.flags),
@@ -124,6 +145,9 @@ class ComparisonReport:
             values = [rate(arm.values[name].value, arm.values[name].interval) for arm in self.arms]
             rows.append([name, *values, rate(d.value, d.interval or d.joint_interval), number(d.seed_share)])
         lines = [self.decision.sentence, "", *table(rows)]
+        if len(self.pairs) > 1:
+            head = ["pair of groups", first.name, second.name, "change (95 %)", "p (Holm)"]
+            lines += ["", *table([head, *(_pair_row(pair) for pair in self.pairs)])]
         if self.control is not None:
             found = "called a change" if self.control.called_change else "no change, as it should be"
             lines += [
@@ -132,3 +156,8 @@ class ComparisonReport:
             ]
         notes = [f"{key}: {value}" for key, value in self.conventions.items()]
         return "\n".join([*lines, "", *notes, *(explain(flag) for flag in self.flags)])
+
+
+def _pair_row(pair: PairChange) -> list[str]:
+    ends = [number(value) for value in (pair.before, pair.after)]
+    return [f"{pair.first} − {pair.second}", *ends, rate(pair.value, pair.interval), number(pair.p_holm)]

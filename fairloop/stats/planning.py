@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from fairloop.errors import InvalidInput
-from fairloop.stats.compare import FEW_SEEDS
 from fairloop.stats.comparison import Arm, ComparisonReport
+from fairloop.stats.differences import FEW_SEEDS
 from fairloop.stats.intervals import normal_quantile
 from fairloop.stats.measure import Floats
 from fairloop.stats.report import VerificationReport

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from fairloop.errors import InvalidInput
 from fairloop.stats import Verdict, compare_recognizers, evaluate_verification
@@ -177,3 +178,41 @@ def test_a_report_prints_and_converts(halved):
     plain = json.loads(halved.to_json())
     assert plain["verdict"] == "smaller"
     assert set(plain["arms"][0]["values"]) == set(plain["differences"])
+
+
+def test_every_two_groups_are_compared_with_holms_correction():
+    thirds = [f"g{i % 3}" for i in range(2 * PEOPLE) for _ in range(IMAGES)]
+    report = compare_recognizers(
+        arm((1.4, 0.8), 3, seed=1), arm((1.0, 0.8), 3, seed=2), SUBJECTS, thirds, **QUICK
+    )
+    assert [(p.first, p.second) for p in report.pairs] == [("g0", "g1"), ("g0", "g2"), ("g1", "g2")]
+    for pair in report.pairs:
+        gaps = [
+            [
+                run.group(pair.first).fnmr_at_own_threshold - run.group(pair.second).fnmr_at_own_threshold
+                for run in a.runs
+            ]
+            for a in report.arms
+        ]
+        expected = stats.ttest_ind(gaps[1], gaps[0], equal_var=False)
+        assert pair.value == pytest.approx(np.mean(gaps[1]) - np.mean(gaps[0]))
+        assert pair.p_value == pytest.approx(expected.pvalue)
+        assert pair.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    corrected = multipletests([pair.p_value for pair in report.pairs], method="holm")[1]
+    assert [pair.p_holm for pair in report.pairs] == pytest.approx(list(corrected))
+    assert "g0 − g1" in str(report)
+
+
+def test_a_planted_change_of_one_pair_is_seen(halved):
+    (pair,) = halved.pairs
+    assert (pair.first, pair.second, pair.p_holm) == ("dark", "light", pair.p_value)
+    assert pair.value < 0
+    assert pair.p_value < 0.05
+    assert json.loads(halved.to_json())["pairs"][0]["value"] == pair.value
+
+
+def test_with_one_run_the_p_value_is_that_of_subjects():
+    report = compare(arm((1.4, 0.8), 1, seed=1), arm((1.0, 0.8), 1, seed=2))
+    (pair,) = report.pairs
+    assert "one_run" in pair.flags
+    assert 0 < pair.p_value < 0.05
