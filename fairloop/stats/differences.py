@@ -10,7 +10,7 @@ from scipy import special
 
 from fairloop.stats.comparison import Difference
 from fairloop.stats.intervals import Interval, shifted_percentiles, t_quantile
-from fairloop.stats.measure import Floats
+from fairloop.stats.null import resampling_p
 from fairloop.stats.paired import difference_spread, rescaled
 from fairloop.stats.run_values import RunValues
 
@@ -42,15 +42,6 @@ def _welch(before: RunValues, after: RunValues) -> _Welch | None:
         return _Welch(0.0, 1.0)
     df = total**2 / sum(p**2 / (v.runs - 1) for p, v in zip(parts, (before, after), strict=True))
     return _Welch(float(np.sqrt(total)), df)
-
-
-def resampling_p(draws: Floats, value: float) -> float | None:
-    """Two-sided, 2·Φ(−|value| / s), s the root mean square of the replicates about the value.
-
-    Replicates are widened to t where they are made. None where nothing varies.
-    """
-    spread = float(np.sqrt(np.mean((draws - value) ** 2)))
-    return 2.0 * float(special.ndtr(-abs(value) / spread)) if spread > 0 else None
 
 
 def difference(

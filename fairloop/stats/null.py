@@ -75,3 +75,12 @@ def p_value(observed: float, null: Floats, *, larger_is_worse: bool = True) -> f
     slack = 1e-12 * max(1.0, abs(observed))
     worse = null >= observed - slack if larger_is_worse else null <= observed + slack
     return float((1 + int(worse.sum())) / (null.size + 1))
+
+
+def resampling_p(draws: Floats, value: float) -> float | None:
+    """Two-sided, 2·Φ(−|value| / s), s the root mean square of the replicates about the value.
+
+    Replicates are widened to t where they are made. None where nothing varies.
+    """
+    spread = float(np.sqrt(np.mean((draws - value) ** 2)))
+    return 2.0 * float(special.ndtr(-abs(value) / spread)) if spread > 0 else None

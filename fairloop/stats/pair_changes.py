@@ -46,12 +46,8 @@ def pair_changes(
                 flags=change.flags,
             )
         )
-    tested = [change.p_value for change in found if change.p_value is not None]
-    corrected = iter(holm(tested))
-    return tuple(
-        change if change.p_value is None else replace(change, p_holm=float(next(corrected)))
-        for change in found
-    )
+    corrected = holm([change.p_value for change in found])
+    return tuple(replace(change, p_holm=p) for change, p in zip(found, corrected, strict=True))
 
 
 def _gap(first: RunValues, second: RunValues) -> RunValues:

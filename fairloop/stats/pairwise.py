@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy import special
 
 from fairloop.errors import InvalidInput
 from fairloop.stats.flags import FEW_SUBJECTS
 from fairloop.stats.intervals import Interval
-from fairloop.stats.measure import Floats
+from fairloop.stats.null import resampling_p
 from fairloop.stats.report import VerificationReport
 from fairloop.stats.summarising import KINDS
 
@@ -87,27 +87,27 @@ def pairwise_gaps(
             replicates = drawn[:, columns.index(first)] - drawn[:, columns.index(second)]
             low, high = np.quantile(replicates, [0.025, 0.975])
             interval = (min(float(low), difference), max(float(high), difference))
-            p = _two_sided(difference, replicates)
+            p = resampling_p(replicates, difference)
+            if p is None:
+                p = 1.0 if difference == 0 else 0.0
         found.append((first, second, difference, interval, p, tuple(flags)))
-    corrected = iter(holm([p for *_, p, _ in found if p is not None]))
+    corrected = holm([p for *_, p, _ in found])
     return tuple(
-        PairwiseGap(kind, first, second, d, interval, p, None if p is None else next(corrected), flags)
-        for first, second, d, interval, p, flags in found
+        PairwiseGap(kind, first, second, d, interval, p, p_holm, flags)
+        for (first, second, d, interval, p, flags), p_holm in zip(found, corrected, strict=True)
     )
 
 
-def _two_sided(difference: float, replicates: Floats) -> float:
-    if difference == 0:
-        return 1.0
-    spread = float(np.sqrt(((replicates - difference) ** 2).mean()))
-    return float(2.0 * special.ndtr(-abs(difference) / spread)) if spread > 0 else 0.0
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """p-values adjusted for their number by Holm's step-down procedure, in the order given.
 
-
-def holm(p_values: list[float]) -> list[float]:
-    """p-values adjusted for their number by Holm's step-down procedure, in the order given."""
-    p = np.asarray(p_values, dtype=np.float64)
+    None is no test: it stays None and is not counted.
+    """
+    tested = [k for k, p in enumerate(p_values) if p is not None]
+    p = np.array([p_values[k] for k in tested], dtype=np.float64)
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
-    adjusted = np.empty(p.size)
-    adjusted[order] = np.minimum(stepped, 1.0)
-    return [float(value) for value in adjusted]
+    adjusted: list[float | None] = [None] * len(p_values)
+    for place, value in zip(order, np.minimum(stepped, 1.0), strict=True):
+        adjusted[tested[place]] = float(value)
+    return adjusted
