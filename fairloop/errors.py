@@ -39,6 +39,13 @@ MOST_VIOLATIONS = 8
 beyond that an error that quotes a long input would reach the caller as RESOURCE_EXHAUSTED."""
 
 
+def printable(text: str) -> str:
+    """The text with control characters, line ends and changes of direction as escapes (`\\x1b`)."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class FairloopError(Exception):
     """Root of everything that Fairloop raises on purpose.
 
@@ -51,6 +58,8 @@ class FairloopError(Exception):
     retry_after: float | None = None
 
     def __init__(self, message: str, **metadata: str) -> None:
+        # Errors quote names and texts from outside, and go to terminals, logs and pages.
+        message = printable(message)
         super().__init__(message)
         self.message = message
         self.metadata = {key: str(value) for key, value in metadata.items()}

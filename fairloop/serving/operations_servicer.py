@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import datetime
 from typing import Any
 
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import empty_pb2, timestamp_pb2
+from google.protobuf.message import DecodeError
 from grpc import aio
 
 from fairloop import names
-from fairloop.errors import InvalidInput
+from fairloop.errors import DataLoss, InvalidInput, PreconditionFailed
 from fairloop.serving.context import current
+from fairloop.serving.logs import log
 from fairloop.serving.methods import Pools
 from fairloop.serving.operation_store import StoredRequest, unpack_any, unpack_status
 from fairloop.serving.pages import page
 from fairloop.serving.record import SUCCEEDED, Record
 from fairloop.serving.runner import Runner
 from fairloop.v1 import common_pb2
+
+logger = logging.getLogger(__name__)
 
 LONGEST_WAIT_SECONDS = 300.0
 
@@ -33,7 +38,17 @@ def timestamp(text: str) -> timestamp_pb2.Timestamp | None:
 
 
 def to_operation(name: str, record: Record, request: StoredRequest | None) -> operations_pb2.Operation:
-    """The wire form of the record that counts."""
+    """The wire form of the record that counts; `DataLoss` naming the operation when it has none."""
+    try:
+        return _to_operation(name, record, request)
+    except (ValueError, TypeError, OverflowError, DecodeError) as error:
+        # Times, numbers of the wire's range, messages in base64: what a JSON document cannot promise.
+        raise DataLoss(
+            f"{name}: its record cannot be read ({type(error).__name__})", operation=name
+        ) from error
+
+
+def _to_operation(name: str, record: Record, request: StoredRequest | None) -> operations_pb2.Operation:
     progress = record.progress
     metadata = common_pb2.OperationMetadata(
         method=request.method if request else "",
@@ -104,8 +119,13 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         )
 
     async def _listed(self, name: str) -> operations_pb2.Operation | None:
-        record = await self._pools.io(self._runner.operations.current, name)
-        return None if record is None else await self._reply(name, record)
+        try:
+            record = await self._pools.io(self._runner.operations.current, name)
+            return None if record is None else await self._reply(name, record)
+        except (DataLoss, PreconditionFailed) as error:
+            # One record that nobody can read must not hide the others.
+            log(logger, "unreadable operation", operation=name, reason=str(error))
+            return None
 
     async def CancelOperation(  # noqa: N802
         self, request: operations_pb2.CancelOperationRequest, context: aio.ServicerContext[Any, Any]
@@ -117,6 +137,8 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         self, request: operations_pb2.WaitOperationRequest, context: aio.ServicerContext[Any, Any]
     ) -> operations_pb2.Operation:
         name = self._checked(request.name)
-        seconds = request.timeout.ToTimedelta().total_seconds() if request.HasField("timeout") else 60.0
+        # Not as a timedelta: a duration may be longer than those can be.
+        seconds = request.timeout.seconds if request.HasField("timeout") else 60.0
+        seconds += request.timeout.nanos / 1e9
         record = await self._runner.wait(name, min(max(seconds, 0.0), LONGEST_WAIT_SECONDS))
         return await self._reply(name, record)

@@ -25,6 +25,9 @@ FAILED = "FAILED"
 CANCELLED = "CANCELLED"
 
 FINAL = frozenset({SUCCEEDED, FAILED, CANCELLED})
+STATES = FINAL | {PENDING, RUNNING, SUSPENDED}
+MOST_ATTEMPTS = 1_000_000
+"""A record with a higher number is damaged: a day has 86,400 seconds, and an attempt takes some."""
 MAX_SILENT_ATTEMPTS = 3
 
 UNHASHED = ("request_id", "detached")
@@ -77,11 +80,6 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": SCHEMA, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> Record:
-        fields = {key: value for key, value in raw.items() if key != "schema"}
-        return cls(**{**fields, "progress": Progress(**fields["progress"])})
 
 
 def winner(records: Iterable[Record]) -> Record | None:

@@ -309,7 +309,9 @@ def parquet_columns(path: Path, wanted: Sequence[str]) -> pa.Table:
     """Columns of a Parquet file as an Arrow table; `InvalidInput` naming a file that cannot be read."""
     file = _parquet(path)
     try:
-        return file.read(columns=list(wanted))
+        table = file.read(columns=list(wanted))
+        table.validate(full=True)  # texts that are no UTF-8 would fail where they are looked at
+        return table
     except (pa.ArrowException, OSError) as error:
         raise InvalidInput(path.name, f"cannot be read as Parquet ({_first_line(error)})") from error
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from fairloop.bombs import why_costly
 from fairloop.errors import InvalidInput
 from fairloop.stages import stage
 
@@ -42,7 +43,7 @@ class CorruptImage(UnreadableImage):
 
 
 class ImageTooLarge(UnreadableImage):
-    """The header promises more than 40 megapixels; nothing was decoded."""
+    """The header promises more than 40 megapixels, or far more work than pixels; nothing was decoded."""
 
     status = "too_large"
 
@@ -56,12 +57,15 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     laid on white, 16-bit greys keep their upper eight bits, and an animation
     gives its first frame.
 
-    Raises `ImageTooLarge` when the header names more than 40 megapixels, before
-    anything is decoded, and `CorruptImage`, with the decoder's reason, when the
+    Raises `ImageTooLarge` when the header names more than 40 megapixels or
+    decoding would take far longer than that (`fairloop.bombs`), before anything
+    is decoded, and `CorruptImage`, with the decoder's reason, when the
     bytes are empty, of another format, damaged or cut off.
     """
     if not data:
         raise CorruptImage("there are no bytes")
+    if costly := why_costly(data):
+        raise ImageTooLarge(f"{costly}: it would take too long to decode")
     try:
         return _decode(data)
     except (UnreadableImage, MemoryError):

@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fairloop.bombs import why_costly
 from fairloop.errors import InvalidInput
 from fairloop.stages import stage
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 MAX_PIXELS = 40_000_000
+_ORIENTATION = 0x0112
 LONGEST_SIDE = 1600
 """Larger images are reduced to this: 64 of 40 megapixels would take 8 GB, and chips need 150 pixels."""
 
@@ -30,9 +32,12 @@ class UnreadableImage(InvalidInput):
 def decode(data: bytes) -> NDArray[np.uint8] | UnreadableImage:
     """uint8 (H, W, 3) of an image's bytes, rotated by its EXIF tag; or why there are no pixels.
 
-    Nothing of more than 40 megapixels is decoded. A side of more than 1,600
+    Nothing of more than 40 megapixels is decoded, nor what takes far longer than
+    its pixels (`fairloop.bombs`). A side of more than 1,600
     pixels is reduced to that.
     """
+    if costly := why_costly(data):
+        return UnreadableImage("too_large", f"{costly}: it would take too long to decode")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
@@ -52,8 +57,10 @@ def _pixels(image: Image.Image) -> NDArray[np.uint8]:
     upright = image
     with contextlib.suppress(Exception):
         # Damaged metadata is no reason to lose the picture; what is wrong with the pixels shows below.
-        upright = ImageOps.exif_transpose(image)
-    upright = upright.convert("RGB")
+        if image.getexif().get(_ORIENTATION, 1) != 1:  # the function below copies what is upright, too
+            upright = ImageOps.exif_transpose(image)
+    if upright.mode != "RGB":
+        upright = upright.convert("RGB")
     scale = LONGEST_SIDE / max(upright.size)
     if scale < 1:
         size = (max(1, round(upright.width * scale)), max(1, round(upright.height * scale)))
