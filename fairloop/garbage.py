@@ -1,14 +1,16 @@
 """What nobody needs any more: parts that no manifest and no living operation names.
 
 Parts come before their manifest, so a crash or a cancel leaves parts behind.
-They are garbage once they are older than a day; a writer that needs one puts it
-again, which renews its age.
+They are garbage once they are older than a day, and older than every operation
+that is going on: one that takes days names its parts only at its end. A writer
+that needs one puts it again, which renews its age.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from fairloop.errors import DataLoss
 from fairloop.manifest import Clock, utc_now
@@ -16,7 +18,12 @@ from fairloop.serving.operation_store import OperationStore
 from fairloop.store import ObjectStore
 
 DAY_SECONDS = 86_400.0
+APART_SECONDS = 3_600.0
+"""How far the clocks of the servers and of the store may be apart, generously."""
 COLLECTIONS = ("datasets/", "annotations/", "embeddings/", "models/", "predictions/", "reports/")
+JOURNALS = "imports/"
+"""An import removes its journal when the dataset stands; what is left was abandoned."""
+ACTIVE = "active/"
 SCRATCH = ("parts/", "shards/", "checkpoints/")
 """What an operation needs only until it is final; its request and attempts stay, since they answer Get."""
 
@@ -41,7 +48,8 @@ def find_garbage(
     operations = OperationStore(store)
     final: dict[str, bool] = {}
     now = clock().timestamp()
-    for prefix in (*COLLECTIONS, "operations/"):
+    began = _earliest_start(store, operations)
+    for prefix in (*COLLECTIONS, JOURNALS, "operations/"):
         for key, written in store.listing(prefix):
             age = now - written
             if age <= older_than or key in named:
@@ -55,7 +63,22 @@ def find_garbage(
                     final[name] = record is None or record.final
                 if not final[name]:
                     continue
+            elif written > began - APART_SECONDS:
+                continue
             yield Garbage(key, age)
+
+
+def _earliest_start(store: ObjectStore, operations: OperationStore) -> float:
+    """When the first of the operations began that are going on (seconds, Unix); infinity without one.
+
+    A suspended one counts as well as any: what it put may be needed when it goes on.
+    """
+    earliest = float("inf")
+    for key in store.list(ACTIVE):
+        record = operations.current(f"operations/{key.rsplit('/', 1)[1]}")
+        if record is not None and not record.final and record.created:
+            earliest = min(earliest, datetime.fromisoformat(record.created).timestamp())
+    return earliest
 
 
 def _named_by_manifests(store: ObjectStore) -> set[str]:

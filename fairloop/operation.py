@@ -12,7 +12,14 @@ from google.longrunning import operations_pb2
 from google.protobuf import duration_pb2
 from google.protobuf.message import Message
 
-from fairloop.errors import DeadlineExceeded, FairloopError, PreconditionFailed, Unavailable, from_status
+from fairloop.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    FairloopError,
+    PreconditionFailed,
+    Unavailable,
+    from_status,
+)
 from fairloop.v1 import common_pb2
 
 R = TypeVar("R", bound=Message)
@@ -126,7 +133,7 @@ class Operation(Generic[R]):
             try:
                 operation = self._wait(min(left, every) if on_progress else left)
                 away_since = None
-            except (Unavailable, DeadlineExceeded) as error:  # gone, or there and not answering
+            except (Unavailable, DeadlineExceeded, Cancelled) as error:  # gone, not answering, or going down
                 away_since = away_since or time.monotonic()
                 if time.monotonic() - away_since > AWAY_SECONDS:
                     raise Unavailable(f"{self.name}: {error}") from error

@@ -2,7 +2,8 @@
 
 Keys are validated, errors are Fairloop's own, and nothing here needs
 compare-and-swap: callers write parts under content-derived keys and a manifest
-last.
+last. Every call is whole or not at all, so one that finds no store is tried
+again, for as long as `fairloop.patience` says.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import urllib3
@@ -25,15 +26,31 @@ from minio import Minio
 from minio.datatypes import Object
 from minio.error import InvalidResponseError, S3Error, ServerError
 
-from fairloop.errors import DataLoss, Exhausted, InvalidInput, NotFound, PermissionDenied, Unavailable
+from fairloop import patience
+from fairloop.errors import (
+    DataLoss,
+    Exhausted,
+    InvalidInput,
+    NotFound,
+    PermissionDenied,
+    PreconditionFailed,
+    Unavailable,
+)
 from fairloop.stages import stage
+
+T = TypeVar("T")
 
 MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchObject", "ResourceNotFound"}
 DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed"}
 PAGE = 1_000
 """What servers list at once at most."""
 READ_PAUSES = (0.01, 0.05, 0.25)
-FULL = {"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded"}
+FULL = {"InsufficientStorage", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"}
+DISK_FULL = 507
+BUSY = {408, 429}
+
+LARGEST_JSON = 32 * 2**20
+"""Bytes. The manifest of a dataset of 100 million images has half of that."""
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]*(?:/[A-Za-z0-9][A-Za-z0-9._=-]*)*")
 _LONGEST_KEY = 900
@@ -89,15 +106,31 @@ def read_secret(path: Path, field: str) -> str:
 
 def check_key(key: str) -> str:
     """The key itself; `InvalidInput` when it could escape or surprise a server."""
-    if not _is_key(key):
+    if not is_key(key):
         raise InvalidInput(
             "key", f"{key!r} is not a key: segments of letters, digits and . _ = - joined by /"
         )
     return key
 
 
-def _is_key(key: str) -> bool:
+def is_key(key: str) -> bool:
+    """Whether a text may be an object's key."""
     return len(key) <= _LONGEST_KEY and _KEY.fullmatch(key) is not None
+
+
+class _Connections(urllib3.PoolManager):
+    """Calls that end before their caller's time does; `read` is the longest wait for an answer."""
+
+    def __init__(self, read: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._read = read
+
+    def urlopen(  # type: ignore[override]  # the stubs of the base have untyped keywords
+        self, method: str, url: str, redirect: bool = True, **options: Any
+    ) -> urllib3.BaseHTTPResponse:
+        connect, read = patience.current().timeouts(self._read)
+        options.setdefault("timeout", urllib3.Timeout(connect=connect, read=read))
+        return super().urlopen(method, url, redirect, **options)
 
 
 class ObjectStore:
@@ -121,13 +154,7 @@ class ObjectStore:
             secret_key=settings.secret_key,
             secure=url.scheme == "https",
             region=settings.region,
-            http_client=urllib3.PoolManager(
-                maxsize=connections,
-                timeout=urllib3.Timeout(connect=5.0, read=timeout),
-                retries=urllib3.Retry(
-                    total=4, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504), allowed_methods=None
-                ),
-            ),
+            http_client=_Connections(timeout, maxsize=connections, retries=False),
         )
 
     @classmethod
@@ -135,9 +162,19 @@ class ObjectStore:
         """The store that the FAIRLOOP_S3_* variables name."""
         return cls(StoreSettings.from_environment())
 
+    def _call(self, key: str, call: Callable[[], T]) -> T:
+        """The call's result, its errors ours; tried again while the store is away and the caller has time."""
+
+        def once() -> T:
+            with self._errors(key):
+                return call()
+
+        return patience.persist(once)
+
     def ensure_bucket(self) -> None:
         """Makes the bucket if it is not there; two callers at once are fine."""
-        with self._errors(""):
+
+        def ensure() -> None:
             if not self._client.bucket_exists(self.bucket):
                 try:
                     self._client.make_bucket(self.bucket, location=self.settings.region)
@@ -145,19 +182,28 @@ class ObjectStore:
                     if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
                         raise
 
+        self._call("", ensure)
+
     def put(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:
         """Writes one object, whole or not at all."""
         with stage("store"):
             self._put(key, data, content_type)
 
     def _put(self, key: str, data: bytes, content_type: str) -> None:
-        with self._errors(check_key(key)):
-            self._client.put_object(self.bucket, key, io.BytesIO(data), len(data), content_type=content_type)
+        self._call(
+            check_key(key),
+            lambda: self._client.put_object(
+                self.bucket, key, io.BytesIO(data), len(data), content_type=content_type
+            ),
+        )
 
     def put_file(self, key: str, path: Path, content_type: str = "application/octet-stream") -> None:
         """Writes one object from a file, in parts when it is large."""
-        with stage("store"), self._errors(check_key(key)):
-            self._client.fput_object(self.bucket, key, str(path), content_type=content_type)
+        with stage("store"):
+            self._call(
+                check_key(key),
+                lambda: self._client.fput_object(self.bucket, key, str(path), content_type=content_type),
+            )
 
     def put_json(self, key: str, value: Any) -> None:
         """Writes a value as JSON."""
@@ -165,32 +211,33 @@ class ObjectStore:
         with stage("records"):
             self._put(key, data, "application/json")
 
-    def get(self, key: str, offset: int = 0, size: int = 0) -> bytes:
-        """An object's bytes, or `size` of them from `offset`; `NotFound` when it is not there."""
-        with stage("fetch"):
-            return self._get(key, offset, size)
+    def get(self, key: str, offset: int = 0, size: int = 0, most: int | None = None) -> bytes:
+        """An object's bytes, or `size` of them from `offset`; `NotFound` when it is not there.
 
-    def _get(self, key: str, offset: int = 0, size: int = 0) -> bytes:
-        with self._errors(check_key(key)):
-            pauses = iter(READ_PAUSES)
-            while True:
-                response = self._client.get_object(self.bucket, key, offset=offset, length=size)
-                try:
-                    return bytes(response.read())
-                except urllib3.exceptions.ProtocolError:
-                    # Cut off: a lost connection, or a server that reads a key while it is replaced.
-                    pause = next(pauses, None)
-                    if pause is None:
-                        raise
-                finally:
-                    response.close()
-                    response.release_conn()
-                time.sleep(pause)
+        `DataLoss` when there would be more than `most` bytes; they are not read.
+        """
+        with stage("fetch"):
+            return self._get(key, offset, size, most)
+
+    def _get(self, key: str, offset: int = 0, size: int = 0, most: int | None = None) -> bytes:
+        def read() -> bytes:
+            response = self._client.get_object(self.bucket, key, offset=offset, length=size)
+            try:
+                length = int(response.headers.get("Content-Length", 0))
+                if most is not None and length > most:
+                    where = f"s3://{self.bucket}/{key}"
+                    raise DataLoss(f"{where} has {length} bytes; at most {most} are expected", object=where)
+                return bytes(response.read())
+            finally:
+                response.close()
+                response.release_conn()
+
+        return self._call(check_key(key), read)
 
     def get_file(self, key: str, path: Path) -> None:
         """Writes an object to a file, through a temporary one beside it."""
-        with stage("fetch"), self._errors(check_key(key)):
-            self._client.fget_object(self.bucket, key, str(path))
+        with stage("fetch"):
+            self._call(check_key(key), lambda: self._client.fget_object(self.bucket, key, str(path)))
 
     def get_json(self, key: str) -> Any:
         """An object's bytes as JSON; `DataLoss` when they are none.
@@ -204,13 +251,15 @@ class ObjectStore:
     def _get_json(self, key: str) -> Any:
         for pause in READ_PAUSES:
             try:
-                return json.loads(self._get(key))
+                return json.loads(self._get(key, most=LARGEST_JSON))
             except ValueError:
                 time.sleep(pause)
-        data = self._get(key)
+            except RecursionError:
+                break
+        data = self._get(key, most=LARGEST_JSON)
         try:
             return json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             where = f"s3://{self.bucket}/{key}"
             raise DataLoss(f"{where} is not JSON ({len(data)} bytes)", object=where) from error
 
@@ -224,8 +273,9 @@ class ObjectStore:
     def size(self, key: str) -> int | None:
         """An object's size in bytes, or None when it is not there."""
         try:
-            with self._errors(check_key(key)):
-                return int(self._client.stat_object(self.bucket, key).size or 0)
+            return self._call(
+                check_key(key), lambda: int(self._client.stat_object(self.bucket, key).size or 0)
+            )
         except NotFound:
             return None
 
@@ -235,19 +285,16 @@ class ObjectStore:
         What is no key of ours is left out: some servers keep half-written
         uploads as hidden files beside the objects and list them.
         """
-        with self._errors(prefix):
-            for item in self._items(prefix) if recursive else self._level(prefix):
-                key = str(item.object_name)
-                if _is_key(key.rstrip("/")):
-                    yield key
+        items = self._items if recursive else self._level
+        names = self._call(prefix, lambda: [str(item.object_name) for item in items(prefix)])
+        yield from (key for key in names if is_key(key.rstrip("/")))
 
     def listing(self, prefix: str) -> Iterator[tuple[str, float]]:
         """Keys that start with the prefix with the server's time of their last write (seconds, Unix)."""
-        with self._errors(prefix):
-            for item in self._items(prefix):
-                written = item.last_modified.timestamp() if item.last_modified else 0.0
-                if _is_key(str(item.object_name)):
-                    yield str(item.object_name), written
+        found = self._call(
+            prefix, lambda: [(str(item.object_name), item.last_modified) for item in self._items(prefix)]
+        )
+        yield from ((key, at.timestamp() if at else 0.0) for key, at in found if is_key(key))
 
     def _level(self, prefix: str) -> Iterator[Object]:
         found: Iterator[Object] = self._client.list_objects(self.bucket, prefix=prefix)
@@ -275,8 +322,7 @@ class ObjectStore:
     def delete(self, key: str) -> None:
         """Removes an object; one that is not there is fine."""
         try:
-            with self._errors(check_key(key)):
-                self._client.remove_object(self.bucket, key)
+            self._call(check_key(key), lambda: self._client.remove_object(self.bucket, key))
         except NotFound:
             return
 
@@ -286,15 +332,20 @@ class ObjectStore:
         try:
             yield
         except S3Error as error:
-            code = error.code or ""
+            code, status = error.code or "", error.response.status
             if code in MISSING:
                 raise NotFound(f"{where} does not exist", object=where) from error
             if code in DENIED:
                 raise PermissionDenied(f"{where}: the store refuses us ({code})", object=where) from error
-            if code in FULL:
+            if code in FULL or status == DISK_FULL:
                 raise Exhausted(f"{where}: the store is full ({code})", object=where) from error
+            if status < 500 and status not in BUSY:
+                raise PreconditionFailed(f"{where}: the store answered {code}", object=where) from error
             raise Unavailable(f"{where}: the store answered {code}", object=where) from error
         except (ServerError, InvalidResponseError) as error:
+            status = getattr(error, "status_code", getattr(error, "_code", 0))
+            if status == DISK_FULL:
+                raise Exhausted(f"{where}: the store is full ({status})", object=where) from error
             raise Unavailable(f"{where}: the store failed ({type(error).__name__})", object=where) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Unavailable(

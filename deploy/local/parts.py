@@ -149,7 +149,7 @@ def _store(port: int, state: Path, store: StoreSettings, common: Mapping[str, st
     )
     return Part(
         name="store",
-        command=(sys.executable, "-m", "nanio", "serve", *options, "--no-access-log"),
+        command=(sys.executable, "-m", "deploy.local.store_server", "serve", *options, "--no-access-log"),
         # Keys go by the environment: a command line can be read by everybody on the machine.
         environment={
             **common,

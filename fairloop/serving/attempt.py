@@ -15,7 +15,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from fairloop.errors import Cancelled, FairloopError, Unavailable
+from fairloop.errors import Cancelled, Exhausted, FairloopError, Unavailable
+from fairloop.patience import OUTAGE_SECONDS, answering_within
 from fairloop.serving.logs import log
 from fairloop.serving.methods import Pools
 from fairloop.serving.operation_store import OperationStore
@@ -27,7 +28,9 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CANCEL_POLL_SECONDS = 1.0
-PATIENCE_SECONDS = (0.2, 0.5, 1, 2, 5, 10, 20, 30)
+LONGEST_PAUSE_SECONDS = 5.0
+WRITE_SECONDS = 10.0
+"""One try at a sign of life or at a last word takes no longer, so that the next can come."""
 
 
 class Superseded(Exception):
@@ -136,36 +139,45 @@ class Attempt:
 
     async def _watch(self) -> None:
         lease, lease_since = -1, time.monotonic()
+        away = False
         beat_due = time.monotonic() + self._settings.heartbeat_seconds
         poll = min(CANCEL_POLL_SECONDS, self._settings.heartbeat_seconds)
         while True:
             try:
-                cancelled = await self._pools.io(self._operations.cancel_requested, self.name)
-                if cancelled and not self._committing:
-                    self._stop(Cancelled(f"{self.name} was cancelled", operation=self.name))
-                    return
-                now = time.monotonic()
-                if not self._detached:
-                    seen = await self._pools.io(self._operations.lease, self.name)
-                    if seen != lease:
-                        lease, lease_since = seen, now
-                    elif now - lease_since > self._settings.lease_seconds and not self._committing:
-                        self._stop(Suspended(self.name))
+                # Not with the patience of the work: a sign of life that is late for minutes is none.
+                with answering_within(WRITE_SECONDS):
+                    cancelled = await self._pools.io(self._operations.cancel_requested, self.name)
+                    if cancelled and not self._committing:
+                        self._stop(Cancelled(f"{self.name} was cancelled", operation=self.name))
                         return
-                if now >= beat_due:
-                    beat_due = now + self._settings.heartbeat_seconds
-                    best = winner(await self._pools.io(self._operations.records, self.name))
-                    if best is not None and (best.attempt, best.owner) != (
-                        self.record.attempt,
-                        self.record.owner,
-                    ):
-                        self._stop(Superseded(self.name))
-                        return
-                    await self.write()
+                    now = time.monotonic()
+                    if not self._detached:
+                        seen = await self._pools.io(self._operations.lease, self.name)
+                        if seen != lease or away:  # while the store is away nobody can renew it
+                            lease, lease_since = seen, now
+                        elif now - lease_since > self._settings.lease_seconds and not self._committing:
+                            self._stop(Suspended(self.name))
+                            return
+                    if now >= beat_due:
+                        best = winner(await self._pools.io(self._operations.records, self.name))
+                        if best is not None and (best.attempt, best.owner) != (
+                            self.record.attempt,
+                            self.record.owner,
+                        ):
+                            self._stop(Superseded(self.name))
+                            return
+                        await self.write()
+                        beat_due = now + self._settings.heartbeat_seconds
+                away = False
             except FairloopError as error:
                 # The store may be away for a while; work goes on and so does the watch.
+                away = True
                 log(logger, "heartbeat failed", operation=self.name, reason=str(error))
             await asyncio.sleep(poll)
+
+    async def stopped(self) -> None:
+        """Returns when this attempt must stop; `stop_reason` then says why."""
+        await self._stopped.wait()
 
     def _stop(self, reason: Exception) -> None:
         self.stop_reason = reason
@@ -199,19 +211,24 @@ class Attempt:
         await self.patiently(lambda: self.write(**changes), "last word")
 
     async def patiently(self, call: Callable[[], Awaitable[T]], what: str) -> T:
-        """The call's result: what was done must not be lost to a store that is away for a minute."""
-        for pause in PATIENCE_SECONDS:
+        """The call's result: what was done must not be lost to a store that is away, or full, for minutes."""
+        pause, give_up = 0.2, time.monotonic() + OUTAGE_SECONDS
+        while True:
             try:
-                return await call()
-            except Unavailable as error:
+                with answering_within(WRITE_SECONDS):
+                    return await call()
+            except (Unavailable, Exhausted) as error:
                 log(logger, f"{what} failed", operation=self.name, reason=str(error))
-                await asyncio.sleep(pause)
-        return await call()
+                if time.monotonic() + pause > give_up:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     async def suspend(self) -> None:
         await self._last_word(state=SUSPENDED)
         log(logger, "attempt suspended", operation=self.name, attempt=self.record.attempt)
 
     async def release(self) -> None:
-        """Lets others take over at once."""
-        await self.write(released=True)
+        """Lets others take over at once. Tried for seconds only: whoever stops has no minutes."""
+        with answering_within(WRITE_SECONDS):
+            await self.write(released=True)

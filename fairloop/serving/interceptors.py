@@ -1,4 +1,4 @@
-"""Interceptors, outermost first: request context, metrics, access log, errors and deadline, authentication.
+"""Interceptors, outermost first: request context, trace, metrics, access log, errors, authentication.
 
 Errors stand outside of authentication so that a missing token, too, is answered
 with a typed status. Each wraps the behaviour of a method and passes on.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +15,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
+from google.protobuf.message import Message
 from grpc import aio
 from grpc_status import rpc_status
 
-from fairloop.errors import DeadlineExceeded, FairloopError, to_status
-from fairloop.serving.context import CURRENT, RequestContext
+from fairloop.errors import DeadlineExceeded, FairloopError, Unavailable, to_status
+from fairloop.patience import answering_within
+from fairloop.serving import tracing
+from fairloop.serving.context import CURRENT, FLOW_RUN, REQUEST, RequestContext, is_id, new_id
+from fairloop.serving.decoding import decoded, tolerant
 from fairloop.serving.logs import log
 from fairloop.serving.telemetry import Telemetry
 from fairloop.serving.tokens import Tokens
@@ -39,7 +42,10 @@ else:
 OPEN_PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 """Answered without a token: probes and schema, nothing about people."""
 PROBES = "/grpc.health.v1.Health/"
-LONGEST_ID = 64
+NO_RETRY = ("grpc-retry-pushback-ms", "-1")
+"""In trailing metadata (gRFC A6): the caller's channel does not try again by itself."""
+UNTRACED = (*OPEN_PREFIXES, "/google.longrunning.Operations/WaitOperation")
+"""Probes are nobody's work, and waiting is asked for again every second: the attempt waited for is traced."""
 
 
 def wrap(handler: Handler, unary: Callable[[Unary], Unary], stream: Callable[[Stream], Stream]) -> Handler:
@@ -53,7 +59,8 @@ def wrap(handler: Handler, unary: Callable[[Unary], Unary], stream: Callable[[St
     for attribute, make, wrapper in pairs:
         behaviour = getattr(handler, attribute)
         if behaviour is not None:
-            return make(wrapper(behaviour), handler.request_deserializer, handler.response_serializer)
+            reader = tolerant(handler.request_deserializer)
+            return make(wrapper(behaviour), reader, handler.response_serializer)
     raise TypeError("a handler without behaviour")
 
 
@@ -110,12 +117,65 @@ def header(details: grpc.HandlerCallDetails, key: str) -> str:
 
 
 class ContextInterceptor(_Around):
-    """Sets the request context from `x-request-id` (made up where there is none) and `x-flow-run-id`."""
+    """Sets the request context from `x-request-id` and `x-flow-run-id`.
+
+    A request id that is missing, or that is no id, is made up; such a flow run id is left out. What was
+    sent in its place is logged nowhere.
+    """
 
     def enter(self, details: grpc.HandlerCallDetails) -> None:
-        request_id = header(details, "x-request-id")[:LONGEST_ID] or secrets.token_hex(8)
-        flow_run = header(details, "x-flow-run-id")[:LONGEST_ID]
-        CURRENT.set(RequestContext(request_id, details.method, flow_run=flow_run))
+        request_id, flow_run = header(details, REQUEST), header(details, FLOW_RUN)
+        CURRENT.set(
+            RequestContext(
+                request_id if is_id(request_id) else new_id(),
+                details.method,
+                flow_run=flow_run if is_id(flow_run) else "",
+            )
+        )
+
+
+class TracingInterceptor(_Interceptor):
+    """A span around each call, in the trace of the caller where that sent its context."""
+
+    @contextmanager
+    def _traced(self, details: grpc.HandlerCallDetails, request: Any, context: Any) -> Iterator[None]:
+        current = CURRENT.get()
+        method = details.method.removeprefix("/")
+        attributes = {"rpc.system": "grpc", "rpc.method": method, **current.attributes}
+        if isinstance(request, Message):
+            attributes |= tracing.named(request)
+        sent = {name: header(details, name) for name in ("traceparent", "tracestate")}
+        with tracing.span(method, attributes, kind="server", parent=sent, flow_run=current.flow_run):
+            try:
+                yield
+            finally:
+                tracing.note("fairloop.code", code_name(context, "OK"))
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler: Handler | None = await continuation(details)
+        if handler is None or details.method.startswith(UNTRACED):
+            return handler
+
+        def unary(inner: Unary) -> Unary:
+            async def call(request: Any, context: Any) -> Any:
+                with self._traced(details, request, context):
+                    return await inner(request, context)
+
+            return call
+
+        def stream(inner: Stream) -> Stream:
+            async def call(request: Any, context: Any) -> AsyncIterator[Any]:
+                with self._traced(details, request, context):
+                    async for reply in replies(inner, request, context):
+                        yield reply
+
+            return call
+
+        return wrap(handler, unary, stream)
 
 
 class _Watching(_Interceptor):
@@ -216,6 +276,7 @@ class AuthInterceptor(_Around):
 class ErrorInterceptor(_Interceptor):
     """Turns exceptions into `google.rpc.Status`; what is not ours is logged and becomes INTERNAL.
 
+    A message that cannot be decoded is an error of the request, as a wrong field is.
     It also keeps the caller's deadline: what is not done by then is stopped.
     """
 
@@ -232,7 +293,11 @@ class ErrorInterceptor(_Interceptor):
         async def fail(context: Any, error: Exception) -> None:
             if not isinstance(error, FairloopError):
                 logger.exception("internal error in %s", details.method)
-            await context.abort_with_status(rpc_status.to_status(to_status(error)))
+            status = rpc_status.to_status(to_status(error))
+            # One that names an object waited for the store already: again would only cost the caller's time.
+            waited = isinstance(error, Unavailable) and "object" in error.metadata
+            trailing = (*status.trailing_metadata, *([NO_RETRY] if waited else []))
+            await context.abort(status.code, status.details, trailing)
 
         def late(what: str) -> DeadlineExceeded:
             return DeadlineExceeded(f"the deadline of the {what} has passed")
@@ -241,8 +306,9 @@ class ErrorInterceptor(_Interceptor):
             async def call(request: Any, context: Any) -> Any:
                 limit = asyncio.timeout(context.time_remaining())
                 try:
-                    async with limit:
-                        return await inner(request, context)
+                    with answering_within(context.time_remaining()):
+                        async with limit:
+                            return await inner(decoded(request), context)
                 except TimeoutError as error:
                     await fail(context, late("call") if limit.expired() else error)
                 except aio.AbortError:
@@ -257,7 +323,7 @@ class ErrorInterceptor(_Interceptor):
                 limit = asyncio.timeout(context.time_remaining())
                 try:
                     async with limit:
-                        async for reply in replies(inner, request, context):
+                        async for reply in replies(inner, decoded(request), context):
                             yield reply
                 except TimeoutError as error:
                     await fail(context, late("stream") if limit.expired() else error)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from google.protobuf.message import Message
 
-from fairloop import stages
+from fairloop import patience, stages
 from fairloop.manifest import Part, put_part
 from fairloop.store import ObjectStore
 
@@ -24,17 +24,23 @@ T = TypeVar("T")
 
 
 class Pools:
-    """One compute thread per device, a bounded pool for I/O: fetching and decoding overlap compute."""
+    """One compute thread per device, a bounded pool for I/O: fetching and decoding overlap compute.
+
+    What works on an operation has I/O threads of its own: while the store is away it keeps them, and
+    quick calls must still be answered, if only with UNAVAILABLE.
+    """
 
     def __init__(self, io_threads: int) -> None:
         self._io = ThreadPoolExecutor(io_threads, thread_name_prefix="io")
+        self._lasting = ThreadPoolExecutor(io_threads, thread_name_prefix="bulk-io")
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
 
     async def io(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs a blocking function (store, encoding, decoding) off the event loop."""
         context = contextvars.copy_context()  # the ids of the request, for logs and calls made there
+        pool = self._lasting if patience.current().lasting else self._io
         return await asyncio.get_running_loop().run_in_executor(
-            self._io, lambda: context.run(function, *args, **kwargs)
+            pool, lambda: context.run(function, *args, **kwargs)
         )
 
     async def compute(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -45,12 +51,13 @@ class Pools:
         def work() -> T:
             stages.tell("queue", time.perf_counter() - asked)
             with stages.stage("compute"):
-                return context.run(function, *args, **kwargs)
+                return function(*args, **kwargs)
 
-        return await asyncio.get_running_loop().run_in_executor(self._compute, work)
+        return await asyncio.get_running_loop().run_in_executor(self._compute, context.run, work)
 
     def close(self) -> None:
         self._io.shutdown(wait=False, cancel_futures=True)
+        self._lasting.shutdown(wait=False, cancel_futures=True)
         self._compute.shutdown(wait=False, cancel_futures=True)
 
 
@@ -100,7 +107,10 @@ class Method:
     shards computed through `operation.shards`. `shard` computes one of them, on
     any replica, from the request and the shard's spec and hint in one mapping.
     A method with `trainer` has neither: its work is the process
-    `python -m {trainer} --operation operations/{id}`.
+    `python -m {trainer} --operation operations/{id}`. `derives` says that
+    images, labels or weights are made, not only numbers about them; `weights`
+    names the entries of the catalogue of models that answer beside the models
+    that the request names. Both are what the terms are asked about.
     """
 
     name: str
@@ -109,3 +119,5 @@ class Method:
     run: Callable[[RunningOperation], Awaitable[Message]] | None = None
     shard: Callable[[Any, Mapping[str, Any], ShardContext], Awaitable[ShardOutput]] | None = None
     trainer: str = ""
+    derives: bool = True
+    weights: Callable[[Any], Sequence[str]] | None = None

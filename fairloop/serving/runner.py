@@ -14,8 +14,8 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -29,65 +29,37 @@ from fairloop.errors import (
     Unavailable,
     to_status,
 )
+from fairloop.patience import outlasting
+from fairloop.serving import tracing
 from fairloop.serving.attempt import Attempt, Superseded, Suspended
+from fairloop.serving.context import passed_on, taking_up
 from fairloop.serving.logs import log
-from fairloop.serving.methods import Method, Pools, Shard, ShardOutput
+from fairloop.serving.methods import Method, Pools
 from fairloop.serving.operation_store import OperationStore, StoredRequest, pack, pack_status
+from fairloop.serving.permission import permit
 from fairloop.serving.record import (
     CANCELLED,
     FAILED,
     MAX_SILENT_ATTEMPTS,
     PENDING,
     SUSPENDED,
-    Progress,
     Record,
     canonical_request,
     first_difference,
     next_attempt,
     operation_id,
 )
+from fairloop.serving.running import RunningOperation
 from fairloop.serving.settings import ServerSettings
-from fairloop.serving.shards import Replicas, fan_out
+from fairloop.serving.shards import Replicas
 from fairloop.serving.trainers import last_record, run_trainer
 
 logger = logging.getLogger(__name__)
 
+MOST_STARTED = 1_000
+"""Requests that are remembered with the time of their last start, to answer the next one at once."""
 
-@dataclass(frozen=True)
-class RunningOperation:
-    """What a method's `run` gets: the request and the means to have it done."""
-
-    name: str
-    request: Any
-    operations: OperationStore
-    pools: Pools
-    attempt: Attempt
-    replicas: Replicas
-
-    async def shards(self, shards: Iterable[Shard]) -> AsyncIterator[ShardOutput]:
-        """Outputs of the shards in order. Stops when the operation is cancelled, suspended or superseded.
-
-        Shards are read lazily: one is asked for when there is a replica free to
-        compute it, and by then every output yielded before was dealt with.
-        """
-        outputs = fan_out(self.replicas, self.name, self.attempt.record.attempt, shards)
-        try:
-            async for output in outputs:
-                await self.attempt.confirm()
-                yield output
-        finally:
-            await outputs.aclose()  # type: ignore[attr-defined]
-
-    def progress(self, stage: str, done: int, total: int, unit: str, **measures: float) -> None:
-        """Says how far it is; written with the next heartbeat."""
-        self.attempt.progress(Progress(stage, done, total, unit, measures=measures))
-
-    async def confirm(self) -> None:
-        """Call before a manifest is written: raises when this attempt no longer counts.
-
-        From then on it is too late to cancel.
-        """
-        await self.attempt.confirm_commit()
+__all__ = ["Runner", "RunningOperation", "pack_error"]
 
 
 class Runner:
@@ -116,6 +88,7 @@ class Runner:
         self._starting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._claiming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._stopping = False
+        self._started: dict[str, tuple[bytes, float]] = {}
 
     @property
     def running(self) -> int:
@@ -135,6 +108,12 @@ class Runner:
         name = f"operations/{operation_id(self.service, caller, method_name, request.request_id)}"
         body = canonical_request(request)
         async with self._starting.setdefault(name, asyncio.Lock()):
+            known, since = self._started.get(name, (b"", 0.0))
+            if known == body and time.monotonic() - since < self._settings.heartbeat_seconds:
+                # Hundreds may start the same at once: one look then tells all that there is to do.
+                record = await self._look(name)
+                if record is not None and record.state != SUSPENDED:
+                    return name
             stored = await self._pools.io(self.operations.request, name)
             if stored is not None and stored.body != body:
                 field = first_difference(request, method.request.FromString(stored.body))
@@ -144,6 +123,9 @@ class Runner:
                     operation=name,
                 )
             if stored is None:
+                use = await self._pools.io(
+                    permit, self.operations.store, method, request, self._settings.policy
+                )
                 stored = StoredRequest(
                     method_name,
                     caller,
@@ -151,11 +133,27 @@ class Runner:
                     hashlib.sha256(body).hexdigest(),
                     request.detached,
                     self.operations.now(),
+                    passed_on(),
+                    use.to_json(),
                 )
+                for warning in use.warnings:
+                    log(logger, "warning", operation=name, reason=warning)
                 await self._pools.io(self.operations.put_request, name, stored)
+            else:
+                await self._renew_origin(name, stored)
             await self._pools.io(self.operations.renew_lease, name)
             await self._take(name, start=True)
+            self._started[name] = body, time.monotonic()
+            while len(self._started) > MOST_STARTED:
+                del self._started[next(iter(self._started))]
         return name
+
+    async def _renew_origin(self, name: str, stored: StoredRequest) -> None:
+        """What is suspended goes on in the name of the call that takes it up."""
+        record = await self._pools.io(self.operations.current, name)
+        if record is not None and record.state == SUSPENDED:
+            renewed = replace(stored, origin=passed_on())
+            await self._pools.io(self.operations.put_request, name, renewed)
 
     async def current(self, name: str) -> Record:
         """The record that counts; takes the operation over when its owner fell silent."""
@@ -170,12 +168,12 @@ class Runner:
 
     async def _take(self, name: str, *, start: bool) -> Record | None:
         """Looks at an operation and, where nobody works on it, does."""
-        record = await self._pools.io(self.operations.current, name)
+        record = await self._look(name)
         if record is not None and not self._vacant(name, record, start=start):
             return record
         # A Wait, a Get and the sweep may all see it vacant: one of them claims, the others look again.
         async with self._claiming.setdefault(name, asyncio.Lock()):
-            record = await self._pools.io(self.operations.current, name)
+            record = await self._look(name)
             if record is None:
                 if not start and await self._pools.io(self.operations.request, name) is None:
                     return None
@@ -184,6 +182,18 @@ class Runner:
                 return record
             silent = record.state != SUSPENDED and not record.released
             return await self._claim(name, record, fell_silent=silent)
+
+    async def _look(self, name: str) -> Record | None:
+        """The record that counts. While we cannot read, an owner's silence tells nothing about him."""
+        began = time.monotonic()
+        try:
+            record = await self._pools.io(self.operations.current, name)
+        except Unavailable:
+            self._seen.clear()
+            raise
+        if time.monotonic() - began > self._settings.silent_seconds / 2:
+            self._seen.clear()
+        return record
 
     def _vacant(self, name: str, record: Record, *, start: bool) -> bool:
         """Whether nobody works on it although somebody should."""
@@ -231,7 +241,7 @@ class Runner:
         await self._pools.io(self.operations.mark_active, self.service, name)
         await self._pools.io(self.operations.put_record, name, record)
         log(logger, "attempt claimed", operation=name, attempt=record.attempt, owner=self.owner)
-        task = asyncio.create_task(self._own(name, record, stored))
+        task = asyncio.create_task(self._traced(name, record, stored))
         self._running[name] = task
         task.add_done_callback(
             lambda done: self._running.pop(name) if self._running.get(name) is done else None
@@ -239,25 +249,40 @@ class Runner:
         await asyncio.sleep(0)  # begins: cancelled before its first step it could not release
         return record
 
+    async def _traced(self, name: str, record: Record, stored: StoredRequest) -> None:
+        """Owns an attempt in the name of the call that started the operation, whoever noticed it vacant."""
+        request = self.methods[stored.method].request.FromString(stored.body)
+        with taking_up("attempt", stored, request, name, record.attempt):
+            await self._own(name, record, stored)
+
     async def _own(self, name: str, record: Record, stored: StoredRequest) -> None:
         """Does one attempt from its claim to its end, whatever that is."""
         method = self.methods[stored.method]
         attempt = Attempt(name, record, stored.detached, self.operations, self._pools, self._settings)
         try:
-            await attempt.confirm()
-            if method.trainer:
-                await self._train(method, attempt)
-            else:
-                await self._work(method, stored, attempt)
+            await self._attempt(method, stored, attempt)
+            if attempt.record.final:
+                await self._pools.io(self.operations.unmark_active, self.service, name)
+        except FairloopError as error:
+            # Its last word could not be written: it falls silent, and whoever sees that goes on with it.
+            log(logger, "attempt ended unheard", operation=name, reason=str(error))
+        finally:
+            tracing.note("fairloop.state", attempt.record.state)
+
+    async def _attempt(self, method: Method, stored: StoredRequest, attempt: Attempt) -> None:
+        try:
+            with outlasting():
+                await attempt.confirm()
+                if method.trainer:
+                    await self._train(method, attempt)
+                else:
+                    await self._work(method, stored, attempt)
         except Superseded:
-            log(logger, "attempt superseded", operation=name, attempt=record.attempt)
+            log(logger, "attempt superseded", operation=attempt.name, attempt=attempt.record.attempt)
         except Suspended:
             await attempt.suspend()
         except (asyncio.CancelledError, Exception) as error:
             await self._end(attempt, error)
-        finally:
-            if attempt.record.final:
-                await self._pools.io(self.operations.unmark_active, self.service, name)
 
     async def _work(self, method: Method, stored: StoredRequest, attempt: Attempt) -> None:
         if method.run is None:
@@ -320,13 +345,18 @@ class Runner:
         while True:
             record = await self.current(name)
             remaining = deadline - time.monotonic()
-            if record.final or record.state == SUSPENDED or remaining <= 0:
+            if record.final or record.state == SUSPENDED or remaining <= 0 or self._stopping:
                 return record
             if time.monotonic() - renewed > self._settings.lease_seconds / 4:
                 await self._pools.io(self.operations.renew_lease, name)
                 renewed = time.monotonic()
-            await asyncio.sleep(min(pause, remaining))
+            await self._pause(name, min(pause, remaining))
             pause = min(pause * 1.5, 0.5)
+
+    async def _pause(self, name: str, seconds: float) -> None:
+        """Waits so long, but not beyond the end of an operation that is owned here."""
+        owned = self._running.get(name)
+        await (asyncio.sleep(seconds) if owned is None else asyncio.wait({owned}, timeout=seconds))
 
     async def sweep_forever(self) -> None:
         """Looks for operations that were left behind, at the start and every so often."""
@@ -335,6 +365,7 @@ class Runner:
                 for name in await self._pools.io(lambda: list(self.operations.active(self.service))):
                     await self._sweep(name)
             except FairloopError as error:
+                self._seen.clear()
                 log(logger, "sweep failed", reason=str(error))
             except Exception:
                 # Without sweeps nothing is taken over any more; a defect must not end them.

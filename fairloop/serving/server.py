@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from fairloop.errors import FairloopError
-from fairloop.serving import logs
+from fairloop.patience import outlasting
+from fairloop.serving import logs, tracing
 from fairloop.serving.handlers import LateHandlers
 from fairloop.serving.interceptors import (
     AccessLogInterceptor,
@@ -27,6 +29,7 @@ from fairloop.serving.interceptors import (
     ContextInterceptor,
     ErrorInterceptor,
     MetricsInterceptor,
+    TracingInterceptor,
 )
 from fairloop.serving.methods import Method, Pools
 from fairloop.serving.operation_store import OperationStore
@@ -41,6 +44,21 @@ from fairloop.store import ObjectStore
 from fairloop.v1 import common_pb2_grpc
 
 logger = logging.getLogger(__name__)
+
+OPTIONS = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.max_connection_age_ms", 600_000),
+    ("grpc.max_connection_age_grace_ms", 600_000),
+)
+"""gRPC passes over a name that it does not know. Without the ping interval it closes a connection whose
+client pings every 30 s while it waits for a long shard."""
+
+LEAVING_SECONDS = 0.3
+"""Between saying that we go and taking no more calls: a network's round trip, many times over."""
 
 # Read by OpenMP when a compute library is first loaded, which is after this module. Threads that spin
 # while they wait take the cores from the other services and from trainings: with two busy processes on
@@ -91,25 +109,26 @@ async def serve(
         await _serve(service, settings, security, telemetry, stack, started)
 
 
+SWITCH_SECONDS = 0.0005
+"""How long a thread in Python code may keep the interpreter lock when others want it.
+
+A compute thread takes it again after every layer of a network. At Python's own 5 ms a network of forty
+layers waits a fifth of a second for a thread that writes JSON.
+"""
+
+
 def _make_server(security: Security, telemetry: Telemetry | None) -> aio.Server:
     """A gRPC server with the interceptors, bound to nothing yet."""
     return aio.server(
         interceptors=[
             ContextInterceptor(),
+            TracingInterceptor(),
             *([MetricsInterceptor(telemetry)] if telemetry else []),
             AccessLogInterceptor(),
             ErrorInterceptor(),
             AuthInterceptor(security.tokens),
         ],
-        options=[
-            ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MESSAGE_BYTES),
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.max_connection_age_ms", 600_000),
-            ("grpc.max_connection_age_grace_ms", 600_000),
-        ],
+        options=list(OPTIONS),
     )
 
 
@@ -140,6 +159,7 @@ async def _serve(
 ) -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, str(settings.threads))
+    sys.setswitchinterval(SWITCH_SECONDS)
     server = _make_server(security, telemetry)
     checks = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
     await checks.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -159,13 +179,19 @@ async def _serve(
     await server.start()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
 
     store = ObjectStore.from_environment()
     pools = Pools(settings.io_threads)
     operations = OperationStore(store)
-    loaded = await pools.compute(service.load, settings, store)
+    with outlasting() as patience:
+        # A store that is away now may be there in a minute; who stops this server does not wait for it.
+        def end() -> None:
+            stop.set()
+            patience.ended.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, end)
+        loaded = await pools.compute(service.load, settings, store)
     replicas = Replicas(
         settings.peers or settings.own_address(port), security.internal_token, security.replica_tls
     )
@@ -192,6 +218,8 @@ async def _serve(
     await checks.enter_graceful_shutdown()
     sweep.cancel()
     await runner.stop()
+    # Clients that watch our health go elsewhere now; what is on its way to us is still answered.
+    await asyncio.sleep(LEAVING_SECONDS)
     await server.stop(settings.drain_seconds)
     await replicas.close()
     pools.close()
@@ -203,6 +231,7 @@ def main(service: Service) -> NoReturn:
     logs.configure(service.name)
     try:
         settings = read_settings()
+        tracing.configure(service.name)
         asyncio.run(serve(service, settings))
     except FairloopError as error:
         raise SystemExit(f"fairloop {service.name}: {error}") from None

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import socket
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -17,6 +18,8 @@ from grpc import aio
 from fairloop import names
 from fairloop.errors import Cancelled, DataLoss, FairloopError, InvalidInput, Unavailable, from_rpc
 from fairloop.manifest import Part
+from fairloop.patience import OUTAGE_SECONDS, outlasting
+from fairloop.serving import tracing
 from fairloop.serving.context import passed_on
 from fairloop.serving.files import stamp
 from fairloop.serving.logs import log
@@ -29,7 +32,7 @@ from fairloop.v1 import common_pb2, common_pb2_grpc
 logger = logging.getLogger(__name__)
 
 IN_FLIGHT_PER_REPLICA = 2
-ROUNDS = 4
+LONGEST_PAUSE_SECONDS = 5.0
 MESSAGE_BYTES = 32 * 2**20
 
 
@@ -51,7 +54,11 @@ class ShardComputer:
         self._pools = pools
 
     async def compute(self, operation: str, attempt: int, shard: Shard) -> dict[str, Any]:
-        """The shard's record, from the store where it is there already."""
+        """The shard's record, from the store where it is there already. Outlasts a store that is away."""
+        with outlasting():
+            return await self._compute(operation, attempt, shard)
+
+    async def _compute(self, operation: str, attempt: int, shard: Shard) -> dict[str, Any]:
         index = shard.index
         found = await self._pools.io(self._operations.shard, operation, index)
         digest = spec_digest(shard.spec)
@@ -68,7 +75,14 @@ class ShardComputer:
         request = method.request.FromString(stored.body)
         log(logger, "shard started", operation=operation, shard=index, attempt=attempt)
         context = ShardContext(operation, index, self._operations.store, self._pools)
-        output = await method.shard(request, {**shard.spec, **shard.hint}, context)
+        attributes: tracing.Attributes = {
+            "fairloop.operation": operation,
+            "fairloop.shard": index,
+            "fairloop.attempt": attempt,
+            **tracing.named(request),
+        }
+        with tracing.span(f"shard {stored.method}", attributes):
+            output = await method.shard(request, {**shard.spec, **shard.hint}, context)
         record = {
             "index": index,
             "attempt": attempt,
@@ -85,8 +99,9 @@ class ShardComputer:
 def _mapping(field: str, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError as error:
-        raise InvalidInput(field, f"is not JSON ({error})") from None
+        canonical_json(value)  # refuses NaN and halves of characters
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(field, f"is not JSON ({type(error).__name__}: {error})") from None
     if not isinstance(value, dict):
         raise InvalidInput(field, "is not a JSON object")
     return value
@@ -170,10 +185,12 @@ class Replicas:
             spec=canonical_json(shard.spec).decode(),
             hint=canonical_json(shard.hint).decode(),
         )
+        attributes: tracing.Attributes = {"fairloop.operation": operation, "fairloop.shard": shard.index}
         try:
-            reply = await self.stub(address).RunShard(
-                request, metadata=self._metadata(), wait_for_ready=False
-            )
+            with tracing.span("RunShard", attributes, kind="client"):
+                reply = await self.stub(address).RunShard(
+                    request, metadata=self._metadata(), wait_for_ready=False
+                )
         except aio.AioRpcError as error:
             found = from_rpc(error)
             if isinstance(found, Cancelled):
@@ -216,20 +233,25 @@ class Places:
 
 
 async def fan_out(
-    replicas: Replicas, operation: str, attempt: int, shards: Iterable[Shard]
+    replicas: Replicas,
+    operation: str,
+    attempt: int,
+    shards: Iterable[Shard],
+    patience: float = OUTAGE_SECONDS,
 ) -> AsyncIterator[ShardOutput]:
     """Outputs of the shards in their order, computed ahead on all replicas.
 
     Shards are read lazily, so a caller that stops early leaves at most those in
     flight behind, and they are cancelled. A shard that fails for want of its
-    replica goes to another, and round again after a pause; one that fails for
-    its content ends the operation, named.
+    replica, or of a server that it needs, goes to another, and round again after
+    a pause, for `patience` seconds since it first failed; one that fails for its
+    content ends the operation, named.
     """
     addresses = await replicas.addresses()
     places = Places(addresses)
 
     async def one(shard: Shard) -> ShardOutput:
-        rounds, failed = 0, set[str]()
+        failed, pause, give_up = set[str](), 0.4, float("inf")
         while True:
             address = await places.take(failed)
             try:
@@ -240,12 +262,15 @@ async def fan_out(
                 await places.give_back(address, failed=True)
                 log(logger, "shard goes elsewhere", operation=operation, shard=shard.index, reason=str(error))
                 failed.add(address)
+                give_up = min(give_up, time.monotonic() + patience)
                 if len(failed) == len(addresses):
-                    rounds += 1
-                    if rounds == ROUNDS:
+                    # One that names an object waited for the store as long as that on its replica.
+                    if time.monotonic() + pause > give_up or "object" in error.metadata:
+                        error.metadata["shard"] = str(shard.index)
                         raise
                     failed.clear()
-                    await asyncio.sleep(0.2 * 2**rounds)
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
             except FairloopError as error:
                 error.metadata["shard"] = str(shard.index)
                 raise

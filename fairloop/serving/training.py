@@ -23,13 +23,22 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from fairloop import names
-from fairloop.errors import Cancelled, FairloopError, NotFound, PreconditionFailed, to_status
-from fairloop.serving import logs
+from fairloop.errors import (
+    Cancelled,
+    FairloopError,
+    NotFound,
+    PreconditionFailed,
+    Unavailable,
+    to_status,
+)
+from fairloop.patience import Patience, outlasting
+from fairloop.serving import logs, tracing
 from fairloop.serving.attempt import Attempt, Superseded, Suspended
+from fairloop.serving.context import taking_up
 from fairloop.serving.methods import Pools
 from fairloop.serving.operation_store import OperationStore, StoredRequest, pack, pack_status
 from fairloop.serving.record import CANCELLED, FAILED, PENDING, Progress, Record, next_attempt
-from fairloop.serving.settings import read_settings
+from fairloop.serving.settings import ServerSettings, read_settings
 from fairloop.store import ObjectStore
 
 logger = logging.getLogger(__name__)
@@ -37,6 +46,9 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PR_SET_PDEATHSIG = 1
+
+GRACE_SECONDS = 1.5
+"""Time for a recipe to see that it was cancelled; then it is ended where it stands: nobody wants its work."""
 
 
 class Stopped(Exception):
@@ -95,50 +107,101 @@ class _Loop:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     @contextlib.contextmanager
-    def alive(self, attempt: Attempt) -> Iterator[None]:
+    def alive(
+        self, attempt: Attempt, when_stopped: Callable[[], Coroutine[Any, Any, None]]
+    ) -> Iterator[None]:
+        """Signs for the time of the block; what to do when the attempt is stopped runs beside it."""
         manager = attempt.alive()
         self.run(manager.__aenter__())
+        watching = asyncio.run_coroutine_threadsafe(_after_stop(attempt, when_stopped), self._loop)
         try:
             yield
         finally:
+            watching.cancel()
             self.run(manager.__aexit__(None, None, None))
+
+
+async def _after_stop(attempt: Attempt, then: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    await attempt.stopped()
+    await then()
 
 
 Recipe = Callable[[TrainingJob], Message]
 
 
 def main(recipes: Mapping[str, tuple[type[Message], Recipe]], service: str) -> None:
-    """Runs the recipe of the operation's method. Exit status 0 whenever the record tells the outcome."""
+    """Runs the recipe of the operation's method. Exit status 0 whenever the record tells the outcome.
+
+    A recipe imports what is heavy itself, when it is called: by then the heartbeat goes.
+    """
     arguments = _arguments()
     logs.configure(f"{service}-trainer")
     _die_with_parent(arguments.parent)
     settings = read_settings()
+    tracing.configure(f"{service}-trainer")
     operations = OperationStore(ObjectStore.from_environment())
-    stored = operations.request(arguments.operation)
-    if stored is None or stored.method not in recipes:
-        raise SystemExit(
-            f"{arguments.operation} is not a training of the {service}; it trains {', '.join(recipes)}"
-        )
-    request_type, recipe = recipes[stored.method]
-    record = _record(operations, arguments)
+    with outlasting() as patience:
+        stored = operations.request(arguments.operation)
+        if stored is None or stored.method not in recipes:
+            raise SystemExit(
+                f"{arguments.operation} is not a training of the {service}; it trains {', '.join(recipes)}"
+            )
+        request_type, recipe = recipes[stored.method]
+        request = request_type.FromString(stored.body)
+        record = _record(operations, arguments)
+        with taking_up("training", stored, request, arguments.operation, record.attempt):
+            _train(arguments.operation, request, recipe, record, stored, operations, settings, patience)
+
+
+def _train(
+    name: str,
+    request: Message,
+    recipe: Recipe,
+    record: Record,
+    stored: StoredRequest,
+    operations: OperationStore,
+    settings: ServerSettings,
+    patience: Patience,
+) -> None:
+    """Does the attempt from here to its end, whatever that is."""
     loop = _Loop()
     pools = Pools(4)
-    attempt = loop.run(_make_attempt(arguments.operation, record, stored, operations, pools, settings))
-    job = TrainingJob(arguments.operation, request_type.FromString(stored.body), attempt, operations, loop)
+    # The loop's thread works in the context of whoever asks it to: heartbeats are logged under these ids.
+    attempt = loop.run(_make_attempt(name, record, stored, operations, pools, settings))
+    job = TrainingJob(name, request, attempt, operations, loop)
 
     def terminate(*_: object) -> None:
         job.terminated = True
+        patience.ended.set()
 
     signal.signal(signal.SIGTERM, terminate)
-    _work(job, recipe, attempt, loop, operations)
+    _work(job, recipe, attempt, loop, operations, patience)
+    tracing.note("fairloop.state", attempt.record.state)
 
 
 def _work(
-    job: TrainingJob, recipe: Recipe, attempt: Attempt, loop: _Loop, operations: OperationStore
+    job: TrainingJob,
+    recipe: Recipe,
+    attempt: Attempt,
+    loop: _Loop,
+    operations: OperationStore,
+    patience: Patience,
 ) -> None:
     """Runs the recipe and writes how it ended."""
+
+    async def when_stopped() -> None:
+        patience.ended.set()
+        reason = attempt.stop_reason
+        if isinstance(reason, Suspended):
+            return  # the recipe stores a checkpoint first
+        await asyncio.sleep(GRACE_SECONDS)
+        if isinstance(reason, Cancelled):
+            await attempt.finish(CANCELLED, error=pack_status(to_status(reason)))
+        logs.log(logger, "training ended where it stood", operation=job.name, reason=str(reason))
+        os._exit(0)
+
     try:
-        with loop.alive(attempt):
+        with loop.alive(attempt, when_stopped):
             result = recipe(job)
             loop.run(attempt.confirm_owner())
         loop.run(attempt.succeed(pack(result)))
@@ -146,20 +209,30 @@ def _work(
     except Superseded:
         logs.log(logger, "attempt superseded", operation=job.name)
     except (Stopped, Suspended, Cancelled) as stopped:
-        reason = attempt.stop_reason or stopped
-        if isinstance(reason, Suspended):
-            loop.run(attempt.suspend())
-        elif isinstance(reason, Cancelled):
-            loop.run(attempt.finish(CANCELLED, error=pack_status(to_status(reason))))
-            operations.drop_checkpoints(job.name)
-        elif isinstance(reason, Superseded):
-            logs.log(logger, "attempt superseded", operation=job.name)
-        else:
-            loop.run(attempt.release())
+        _stopped(job, attempt.stop_reason or stopped, attempt, loop, operations)
     except Exception as error:
+        if isinstance(error, Unavailable) and job.should_stop():
+            # It waited for the store when it was told to stop.
+            _stopped(job, attempt.stop_reason or Stopped(job.name), attempt, loop, operations)
+            return
         if not isinstance(error, FairloopError):
             logger.exception("internal error in %s", job.name)
         loop.run(attempt.finish(FAILED, error=pack_status(to_status(error))))
+
+
+def _stopped(
+    job: TrainingJob, reason: Exception, attempt: Attempt, loop: _Loop, operations: OperationStore
+) -> None:
+    """Writes how a training ended that did not come to its own end."""
+    if isinstance(reason, Suspended):
+        loop.run(attempt.suspend())
+    elif isinstance(reason, Cancelled):
+        loop.run(attempt.finish(CANCELLED, error=pack_status(to_status(reason))))
+        operations.drop_checkpoints(job.name)
+    elif isinstance(reason, Superseded):
+        logs.log(logger, "attempt superseded", operation=job.name)
+    else:
+        loop.run(attempt.release())
 
 
 def _arguments() -> argparse.Namespace:

@@ -42,6 +42,17 @@ def test_parts_without_a_manifest_and_scratch_of_final_operations_are_garbage_af
     assert operations.current(DONE) is not None
 
 
+def test_what_an_operation_of_days_has_put_is_no_garbage_before_its_end(store: ObjectStore) -> None:
+    """Its manifest comes last, and names parts that are then more than a day old."""
+    operations = OperationStore(store)
+    put_part(store, "datasets/long/blobs/abc.tar", b"put at its beginning")
+    operations.put_record(LIVE, Record(1, "me", RUNNING, created=operations.now()))
+    operations.mark_active("generator", LIVE)
+    assert list(find_garbage(store, clock=tomorrow)) == []
+    operations.put_record(LIVE, Record(1, "me", CANCELLED, created=operations.now()))
+    assert [found.key for found in find_garbage(store, clock=tomorrow)] == ["datasets/long/blobs/abc.tar"]
+
+
 def test_the_command_says_what_it_would_remove_and_removes_it_only_when_told(
     store: ObjectStore, store_environment: dict[str, str]
 ) -> None:

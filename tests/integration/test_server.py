@@ -14,12 +14,13 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc import aio
+from grpc._cython import cygrpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from fairloop.client import AnnotatorClient
 from fairloop.errors import InvalidInput, Unavailable, from_rpc
 from fairloop.serving.security import read_security
-from fairloop.serving.server import serve
+from fairloop.serving.server import OPTIONS, serve
 from fairloop.serving.settings import ServerSettings, read_settings
 from fairloop.store import ObjectStore
 from fairloop.v1.annotator_pb2 import AnnotateRequest
@@ -163,3 +164,10 @@ def test_a_wrong_setting_is_named(variable: str, value: str, monkeypatch: pytest
 def test_a_host_that_cannot_be_resolved_is_named() -> None:
     with pytest.raises(InvalidInput, match="FAIRLOOP_HOST: '' cannot be resolved"):
         ServerSettings(host="").check_bind()  # type: ignore[call-arg]
+
+
+def test_grpc_knows_every_option_of_the_server() -> None:
+    """It says nothing of one that it does not know, and keepalive pings are then too many for it."""
+    library = Path(cygrpc.__file__).read_bytes()
+    for name, _ in OPTIONS:
+        assert name.encode() + b"\0" in library, name

@@ -3,12 +3,14 @@
 It serves AnnotatorService's wire types so that the real client can start its
 operations. `Annotate` splits into as many shards as there are annotators named;
 each does real arithmetic for a while and puts one part. The result's name is
-the hash of what the shards made, so two runs can be compared.
+the hash of what the shards made, so two runs can be compared. "Loading its
+models" is FAIRLOOP_TEST_LOAD_ROUNDS rounds of the same work.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,10 +77,14 @@ def methods(loaded: None, settings: ServerSettings, store: ObjectStore, pools: P
     return [Method("AnnotatorService.Annotate", annotator_pb2.AnnotateRequest, validate, run, shard)]
 
 
+def load(settings: ServerSettings, store: ObjectStore) -> None:
+    grind("models", int(os.environ.get("FAIRLOOP_TEST_LOAD_ROUNDS", "0")))
+
+
 SERVICE = Service(
     "annotator",
     "fairloop.v1.AnnotatorService",
-    load=lambda settings, store: None,
+    load=load,
     methods=methods,
     register=lambda loaded, server, grpc_server: annotator_pb2_grpc.add_AnnotatorServiceServicer_to_server(
         Servicer(server), grpc_server
