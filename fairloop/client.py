@@ -10,17 +10,19 @@ here, before a request is sent.
 
 from __future__ import annotations
 
+import copy
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import grpc
-from google.longrunning import operations_pb2_grpc
+from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf.message import Message
 
 from fairloop import names
+from fairloop.annotation_stream import AnnotationStream
 from fairloop.errors import (
     FairloopError,
     InvalidInput,
@@ -28,8 +30,9 @@ from fairloop.errors import (
     Unavailable,
     from_rpc,
 )
-from fairloop.operation import QUICK_SECONDS, Operation, Progress, progress_of
-from fairloop.serving.context import passed_on
+from fairloop.operation import AWAY_SECONDS, QUICK_SECONDS, Operation, Progress, progress_of
+from fairloop.serving import tracing
+from fairloop.serving.context import FLOW_RUN, REQUEST, check_id, new_id, passed_on
 from fairloop.serving.tokens import read_plain
 from fairloop.tls import ChannelTls
 from fairloop.v1 import (
@@ -44,14 +47,19 @@ from fairloop.v1 import (
 )
 
 R = TypeVar("R", bound=Message)
+Ids = Mapping[str, str]
 
 SERVICES = ("generator", "annotator", "recognizer", "metrics")
 LOCAL_PORTS = {"generator": 9311, "annotator": 9312, "recognizer": 9313, "metrics": 9314}
 MESSAGE_BYTES = 32 * 2**20
 
-_RETRIES = """{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 4, "initialBackoff": "0.2s",
-"maxBackoff": "2s", "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}}],
-"loadBalancingConfig": [{"round_robin": {}}]}"""
+# StreamAnnotate tries again by itself (`annotation_stream`); an entry without a policy keeps gRPC from it.
+_RETRIES = """{"methodConfig": [{"name": [{"service": "fairloop.v1.AnnotatorService",
+"method": "StreamAnnotate"}]}, {"name": [{}], "retryPolicy": {"maxAttempts": 4, "initialBackoff": "0.2s",
+"maxBackoff": "2s", "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"]}}],
+"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}"""
+"""Of several replicas only those are asked that say SERVING: not one that loads its models or goes down.
+CANCELLED, which nobody here asked for, is what a server answers to a call that reaches it as it ends."""
 
 
 class _Service:
@@ -61,10 +69,14 @@ class _Service:
         self.name = name
         self.address = address
         self.flow_run = ""
+        self.request_id = ""
         target = address if ":///" in address else f"dns:///{address}"
         options: list[tuple[str, Any]] = [
             ("grpc.service_config", _RETRIES),
             ("grpc.keepalive_time_ms", 30_000),
+            # gRPC's own pauses grow to two minutes, which would outlast those who wait for a restart.
+            ("grpc.initial_reconnect_backoff_ms", 200),
+            ("grpc.max_reconnect_backoff_ms", 5_000),
             ("grpc.max_receive_message_length", MESSAGE_BYTES),
             ("grpc.max_send_message_length", MESSAGE_BYTES),
         ]
@@ -77,15 +89,19 @@ class _Service:
         self._token = token
 
     def metadata(self) -> list[tuple[str, str]]:
-        ids = {"x-request-id": secrets.token_hex(8)}
+        ids = {REQUEST: self.request_id or new_id()}
         if self.flow_run:
-            ids["x-flow-run-id"] = self.flow_run
+            ids[FLOW_RUN] = self.flow_run
         extra = [("authorization", f"Bearer {self._token}")] if self._token else []
         return [*(ids | passed_on()).items(), *extra]
 
     def call(self, method: Any, request: Message, timeout: float = QUICK_SECONDS) -> Any:
         try:
-            return method(request, timeout=timeout, metadata=self.metadata())
+            if isinstance(request, operations_pb2.WaitOperationRequest):  # asked for again every second
+                return method(request, timeout=timeout, metadata=self.metadata())
+            name = f"{self.name}.{request.DESCRIPTOR.name.removesuffix('Request')}"
+            with tracing.span(name, tracing.named(request), kind="client", flow_run=self.flow_run):
+                return method(request, timeout=timeout, metadata=self.metadata())
         except grpc.RpcError as error:
             raise self.translated(error) from error
 
@@ -98,14 +114,11 @@ class _Service:
     def start(self, method: Any, request: Any, result: type[R]) -> Operation[R]:
         if not request.request_id:
             request.request_id = secrets.token_hex(16)
-        operation = self.call(method, request)
-        return Operation(operation.name, self, result)
-
-    def stream(self, method: Any, requests: Iterable[Message], timeout: float | None) -> Iterator[Any]:
-        try:
-            yield from method(iter(requests), timeout=timeout, metadata=self.metadata())
-        except grpc.RpcError as error:
-            raise self.translated(error) from error
+        # What is asked of the operation later is asked under the same id.
+        caller = copy.copy(self)
+        caller.request_id = self.request_id or new_id()
+        operation = caller.call(method, request)
+        return Operation(operation.name, caller, result)
 
     def resolve(self, name: str, list_models: Any, request: Any) -> str:
         """The version of `models/{name}`; a name with version is returned as it is."""
@@ -183,10 +196,30 @@ class AnnotatorClient(_Service):
         return reply
 
     def stream_annotate(
-        self, requests: Iterable[annotator_pb2.StreamAnnotateRequest], timeout: float | None = None
-    ) -> Iterator[annotator_pb2.StreamAnnotateResponse]:
-        """Describes batches as they come; replies in request order."""
-        return self.stream(self.stub.StreamAnnotate, requests, timeout)
+        self,
+        items: Iterable[annotator_pb2.ImageItem],
+        annotators: Sequence[str] = (),
+        attributes: Sequence[str] = (),
+        *,
+        patience: float = AWAY_SECONDS,
+        timeout: float | None = None,
+    ) -> AnnotationStream:
+        """Describes images as they come, in their order; each has an id, and is answered once.
+
+        A server that goes away meanwhile is waited for up to `patience` seconds and asked again for
+        what it had not answered. Memory does not grow with the number of items.
+        """
+        metadata = dict(self.metadata())
+
+        def connect(
+            requests: Iterator[annotator_pb2.StreamAnnotateRequest], seconds: float | None, trace: Ids
+        ) -> Any:
+            sent = [*{**metadata, **trace}.items()]
+            return self.stub.StreamAnnotate(requests, timeout=seconds, metadata=sent)
+
+        return AnnotationStream(
+            connect, self.translated, items, annotators, attributes, patience, timeout, self.flow_run
+        )
 
     def annotate(self, request: annotator_pb2.AnnotateRequest) -> Operation[annotator_pb2.AnnotateResult]:
         """Describes a whole dataset."""
@@ -267,6 +300,10 @@ class MetricsClient(_Service):
         """Whether the gap closed between two arms."""
         return self.start(self.stub.CompareRecognizers, request, metrics_pb2.ReportResult)
 
+    def find_leaks(self, request: metrics_pb2.FindLeaksRequest) -> Operation[metrics_pb2.ReportResult]:
+        """Images of one set that are also in others."""
+        return self.start(self.stub.FindLeaks, request, metrics_pb2.ReportResult)
+
     def render_report(self, request: metrics_pb2.RenderReportRequest) -> Operation[metrics_pb2.ReportResult]:
         """One HTML page of several reports."""
         return self.start(self.stub.RenderReport, request, metrics_pb2.ReportResult)
@@ -281,27 +318,37 @@ class Client:
         token: str = "",
         tls: ChannelTls | None = None,
         flow_run: str = "",
+        request_id: str = "",
     ) -> None:
+        for field, given in (("flow_run", flow_run), ("request_id", request_id)):
+            if given:
+                check_id(field, given)
         self.generator = GeneratorClient("generator", addresses["generator"], token, tls)
         self.annotator = AnnotatorClient("annotator", addresses["annotator"], token, tls)
         self.recognizer = RecognizerClient("recognizer", addresses["recognizer"], token, tls)
         self.metrics = MetricsClient("metrics", addresses["metrics"], token, tls)
+        self.flow_run = flow_run
+        self.request_id = request_id
         for service in SERVICES:
             getattr(self, service).flow_run = flow_run
+            getattr(self, service).request_id = request_id
 
     @classmethod
-    def from_environment(cls, flow_run: str = "") -> Client:
+    def from_environment(cls, flow_run: str = "", request_id: str = "") -> Client:
         """Reads FAIRLOOP_{SERVICE}_ADDRESS (default: the local stack), _TOKEN_FILE and _TLS_… variables.
 
-        Servers log the id of the flow run, where one is given, with what they do for it.
+        Servers log the ids of flow run and request with what they do for them, on whichever server;
+        without a request id every call, and every operation with all that is asked of it, has its own.
+        Turns tracing on where the environment asks for it (`fairloop.serving.tracing`).
         """
+        tracing.configure("client")
         addresses = {
             service: os.environ.get(f"FAIRLOOP_{service.upper()}_ADDRESS", f"127.0.0.1:{port}")
             for service, port in LOCAL_PORTS.items()
         }
         token_file = os.environ.get("FAIRLOOP_TOKEN_FILE")
         token = read_plain(Path(token_file), "FAIRLOOP_TOKEN_FILE") if token_file else ""
-        return cls(addresses, token, ChannelTls.from_environment(), flow_run)
+        return cls(addresses, token, ChannelTls.from_environment(), flow_run, request_id)
 
     def service_of(self, operation: str) -> _Service:
         """The client of the service whose operation this is."""

@@ -13,7 +13,6 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from prefect import flow, get_run_logger
 
-from fairloop.client import Client
 from fairloop.store import ObjectStore
 from fairloop.v1 import generator_pb2, metrics_pb2
 from flows import artifacts
@@ -22,6 +21,7 @@ from flows.audits import Audit, audit, steer
 from flows.loop_round import Round, source
 from flows.params import LoopParameters
 from flows.sets import Evaluation, evaluation_set, training_sets
+from flows.tasks import connected
 
 LIMITS = "These are rendered subjects: the numbers say nothing about real people."
 
@@ -45,7 +45,7 @@ def fairness_loop(parameters: LoopParameters) -> str:
         source("skin_tone_band", parameters.judging_tone.value),
     ]
     self_graded = sorted({s.annotator for s in steering} & {j.annotator for j in judging})
-    with Client.from_environment() as client:
+    with connected() as client:
         base = client.generator.model(parameters.base_model)
 
     began = time.monotonic()

@@ -1,7 +1,9 @@
 """Operations as Prefect tasks: a request in, a result with resource names out; progress while it runs.
 
-A task's request id comes from its request, so a flow that is run again finds
-what is done: a finished operation answers at once, an unfinished one goes on.
+An operation's request id comes from its request, so a flow that is run again
+finds what is done: a finished operation answers at once, an unfinished one goes
+on. The ids under which servers log what they do for a task are its flow run's
+and its own.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from prefect.cache_policies import NO_CACHE
 
 from fairloop.client import Client, Operation, Progress
 from fairloop.errors import FairloopError, PreconditionFailed
+from fairloop.serving import tracing
 
 R = TypeVar("R", bound=Message)
 
@@ -78,10 +81,21 @@ def run(title: str, method: str, request: Any, call: Callable[[Any], Operation[R
     return result
 
 
+def connected() -> Client:
+    """The services, called in the name of this flow run: its id is in the logs of every server.
+
+    So is that of the task run, as the request id of all that is asked for it.
+    """
+    tracing.configure("flows")
+    return Client.from_environment(runtime.flow_run.get_id() or "", runtime.task_run.get_id() or "")
+
+
 @task(persist_result=False, cache_policy=NO_CACHE, task_run_name="{title}")
 def operate(title: str, service: str, method: str, request: bytes, request_type: Any, salt: str) -> Any:
     """One operation of one service; `request` is the serialised message."""
-    with Client.from_environment(flow_run=runtime.flow_run.get_id() or "") as client:
+    message = request_type.FromString(request)
+    with connected() as client, tracing.span(title, tracing.named(message), flow_run=client.flow_run):
+        tracing.note("fairloop.flow_run_id", client.flow_run)
+        tracing.note("fairloop.request_id", client.request_id)
         target = getattr(client, service)
-        message = request_type.FromString(request)
         return run(title, f"{service}.{method}", message, getattr(target, method), salt)

@@ -52,6 +52,7 @@ class _Call:
     left: int
     expires: float
     done: asyncio.Future[None]
+    stages: stages.Observer | None
 
 
 @dataclass(eq=False)
@@ -127,7 +128,7 @@ class Batcher(Generic[K, T, R]):
         loop = asyncio.get_running_loop()
         now = loop.time()
         expires = math.inf if seconds is None else now + seconds
-        call = _Call([None] * len(items), len(items), expires, loop.create_future())
+        call = _Call([None] * len(items), len(items), expires, loop.create_future(), stages.listener())
         for place, (item, weight) in enumerate(zip(items, weights, strict=True)):
             self._queue.append(_Item(call, place, key, item, weight, now))
         self._bytes += sum(weights)
@@ -207,10 +208,12 @@ class Batcher(Generic[K, T, R]):
         if not batch:
             return
         found: Sequence[R | FairloopError]
-        stages.tell("queue", asyncio.get_running_loop().time() - batch[0].arrived)
         started = time.monotonic()
         try:
-            found = await self._pools.compute(self._run, batch[0].key, [item.value for item in batch])
+            # A batch belongs to no single request: what it takes, each of its callers waited for.
+            with stages.telling(stages.together(item.call.stages for item in batch)):
+                stages.tell("queue", asyncio.get_running_loop().time() - batch[0].arrived)
+                found = await self._pools.compute(self._run, batch[0].key, [item.value for item in batch])
             if len(found) != len(batch):
                 raise Internal(f"{len(found)} results of a batch of {len(batch)}")
         except Exception as error:

@@ -8,11 +8,12 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from fairloop.serving import tracing
 from fairloop.serving.context import CURRENT
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, service, event, request id, fields."""
+    """One JSON object a line: time, level, service, event, ids of request, flow run and trace, fields."""
 
     def __init__(self, service: str) -> None:
         super().__init__()
@@ -31,6 +32,9 @@ class JsonFormatter(logging.Formatter):
             line["request_id"] = context.request_id
             if context.flow_run:
                 line["flow_run_id"] = context.flow_run
+        trace = tracing.trace_id()
+        if trace:
+            line["trace_id"] = trace
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

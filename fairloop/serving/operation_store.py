@@ -6,25 +6,37 @@ import base64
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
-from fairloop.errors import NotFound
+from fairloop.documents import read_document
+from fairloop.errors import DataLoss, NotFound
 from fairloop.manifest import Clock, check_schema, rfc3339, utc_now
 from fairloop.serving.logs import log
-from fairloop.serving.record import SCHEMA, Record, winner
+from fairloop.serving.record import MOST_ATTEMPTS, SCHEMA, STATES, Record, winner
 from fairloop.store import ObjectStore
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Lease:
+    """Renewed by whoever waits: `count` grows."""
+
+    count: int
+
+
+@dataclass(frozen=True)
 class StoredRequest:
-    """What was asked, as it was first accepted."""
+    """What was asked, as it was first accepted.
+
+    `origin` is the metadata (ids, trace context) of the call that set it going last: whoever works on it
+    does so in that call's name. `use` is under which policy it was permitted, and what was acknowledged.
+    """
 
     method: str
     caller: str
@@ -32,6 +44,8 @@ class StoredRequest:
     digest: str
     detached: bool
     created: str
+    origin: Mapping[str, str] = field(default_factory=dict)
+    use: Mapping[str, Any] = field(default_factory=dict)
 
 
 def pack(message: Message) -> str:
@@ -54,6 +68,22 @@ def unpack_status(text: str) -> status_pb2.Status:
     return status_pb2.Status.FromString(base64.b64decode(text))
 
 
+def read_record(raw: Any, where: str) -> Record:
+    """The record of an attempt; `DataLoss` that names the object when it is none."""
+    record = read_document(Record, _fields(raw, where), where)
+    if record.state not in STATES or not 1 <= record.attempt <= MOST_ATTEMPTS:
+        raise DataLoss(f"{where}: attempt {record.attempt} is in no state {record.state!r}", object=where)
+    return record
+
+
+def _fields(raw: Any, where: str) -> dict[str, Any]:
+    """The fields of a record of this schema or an older one."""
+    if not isinstance(raw, dict):
+        raise DataLoss(f"{where} is no JSON object", object=where)
+    check_schema(str(raw.get("schema", "")), SCHEMA, where)
+    return raw
+
+
 class OperationStore:
     """Reads and writes everything under `operations/{id}/`. Blocking; call it from an I/O thread."""
 
@@ -68,15 +98,13 @@ class OperationStore:
         raw = self.store.find_json(f"{name}/request.json")
         if raw is None:
             return None
-        check_schema(raw["schema"], SCHEMA, name)
-        return StoredRequest(
-            raw["method"],
-            raw["caller"],
-            base64.b64decode(raw["body"]),
-            raw["digest"],
-            raw["detached"],
-            raw["created"],
-        )
+        where = f"{name}/request.json"
+        fields = _fields(raw, where)
+        try:
+            body = base64.b64decode(str(fields.get("body")), validate=True)
+        except ValueError as error:
+            raise DataLoss(f"{where}: body is no base64", object=where) from error
+        return read_document(StoredRequest, {**fields, "body": body}, where)
 
     def put_request(self, name: str, request: StoredRequest) -> None:
         self.store.put_json(
@@ -89,6 +117,8 @@ class OperationStore:
                 "digest": request.digest,
                 "detached": request.detached,
                 "created": request.created,
+                "origin": dict(request.origin),
+                "use": dict(request.use),
             },
         )
 
@@ -97,8 +127,7 @@ class OperationStore:
         for key in list(self.store.list(f"{name}/attempts/", recursive=False)):
             raw = self.store.find_json(key)
             if raw is not None:
-                check_schema(raw["schema"], SCHEMA, key)
-                found.append(Record.from_json(raw))
+                found.append(read_record(raw, key))
         return found
 
     def current(self, name: str) -> Record | None:
@@ -132,12 +161,12 @@ class OperationStore:
 
     def renew_lease(self, name: str) -> None:
         """A new value each time; owners watch it change on their own clock."""
-        lease = self.store.find_json(f"{name}/lease.json") or {"count": 0}
-        self.store.put_json(f"{name}/lease.json", {"schema": SCHEMA, "count": lease["count"] + 1})
+        self.store.put_json(f"{name}/lease.json", {"schema": SCHEMA, "count": self.lease(name) + 1})
 
     def lease(self, name: str) -> int:
-        raw = self.store.find_json(f"{name}/lease.json")
-        return 0 if raw is None else int(raw["count"])
+        key = f"{name}/lease.json"
+        raw = self.store.find_json(key)
+        return 0 if raw is None else read_document(Lease, raw, key).count
 
     def shard(self, name: str, index: int) -> dict[str, Any] | None:
         raw: dict[str, Any] | None = self.store.find_json(f"{name}/shards/{index:08d}.json")

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import socket
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -72,6 +73,9 @@ class ServerSettings(BaseSettings):
     )
     drain_seconds: float = Field(
         20.0, gt=0, le=600, description="How long quick calls may take after SIGTERM."
+    )
+    policy: Literal["research", "internal", "commercial", "publish"] = Field(
+        "research", description="What the terms must allow where a request names no policy."
     )
     annotators: str = Field("", description="Annotators to load, by comma; default: all that are registered.")
     annotator_address: str = Field(

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from fairloop import taxonomy
+from fairloop.annotation_stream import AnnotationStream
 from fairloop.client import AnnotatorClient
 from fairloop.errors import InvalidInput, PreconditionFailed, from_status
+from fairloop.serving.methods import Pools
 from fairloop.v1 import annotator_pb2, common_pb2, generator_pb2
 
-BATCH = 64
+PATIENCE_SECONDS = 60.0
+"""A restart of the annotator takes seconds; after this the block is tried anew, elsewhere."""
 DEFAULT_CONSISTENCY = 0.8
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What the steering annotators saw in one image: its label per attribute, its quality."""
+    """What the steering annotators saw in one image: its label per attribute, its quality.
+
+    `annotators` says who they are: name to `version` and catalogue `weights`.
+    """
 
     labels: Mapping[str, str]
     quality: float
     status: str
+    annotators: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def is_in(self, cell: Mapping[str, str]) -> bool:
         return all(self.labels.get(attribute) == value for attribute, value in cell.items())
@@ -48,32 +57,63 @@ def check_acceptance(acceptance: generator_pb2.Acceptance, cells: Sequence[str])
         raise InvalidInput("acceptance.min_consistency", f"{acceptance.min_consistency} is outside 0.5–1")
 
 
-def look(
-    client: AnnotatorClient, images: Sequence[bytes], sources: Sequence[common_pb2.LabelSource]
+async def look(
+    pools: Pools,
+    client: AnnotatorClient,
+    images: Sequence[bytes],
+    sources: Sequence[common_pb2.LabelSource],
 ) -> list[Seen]:
-    """What the annotators see in each image, through `StreamAnnotate`, in order."""
-    names = sorted({source.annotator for source in sources})
-    attributes = sorted({source.attribute for source in sources})
+    """What the annotators see in each image, through `StreamAnnotate`, in order.
 
-    def batches() -> Iterator[annotator_pb2.StreamAnnotateRequest]:
-        for start in range(0, len(images), BATCH):
-            yield annotator_pb2.StreamAnnotateRequest(
-                annotators=names,
-                attributes=attributes,
-                images=[
-                    annotator_pb2.ImageItem(item_id=str(start + k), image=image)
-                    for k, image in enumerate(images[start : start + BATCH])
-                ],
-            )
+    An annotator that is away is waited for: `PATIENCE_SECONDS`, or until this is cancelled.
+    """
+    stream = client.stream_annotate(
+        (
+            annotator_pb2.ImageItem(item_id=str(position), image=image)
+            for position, image in enumerate(images)
+        ),
+        sorted({source.annotator for source in sources}),
+        sorted({source.attribute for source in sources}),
+        patience=PATIENCE_SECONDS,
+    )
+    try:
+        return await pools.io(_read, stream, sources)
+    except asyncio.CancelledError:
+        stream.close()  # or the thread would go on alone
+        raise
 
+
+def _read(stream: AnnotationStream, sources: Sequence[common_pb2.LabelSource]) -> list[Seen]:
     found: list[Seen] = []
-    for reply in client.stream_annotate(batches()):
-        if reply.annotators:
-            check_versions(sources, {info.name: info.version for info in reply.annotators})
-        found += [seen(item, sources) for item in reply.images]
-    if len(found) != len(images):
-        raise PreconditionFailed(f"the annotator answered {len(found)} of {len(images)} images")
+    deciding: dict[str, dict[str, Any]] = {}
+    for item in stream:
+        if not found:
+            check_versions(sources, {info.name: info.version for info in stream.annotators})
+            deciding = {i.name: {"version": i.version, "weights": list(i.weights)} for i in stream.annotators}
+        found.append(replace(seen(item, sources), annotators=deciding))
     return found
+
+
+class Deciders:
+    """The annotators that decided in the blocks so far, and the catalogue weights behind them."""
+
+    def __init__(self) -> None:
+        self._versions: dict[str, set[str]] = {}
+        self.weights: list[str] = []
+
+    def add(self, annotators: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Takes note of a block's annotators (`Seen.annotators`); the weights that were not known before."""
+        new: list[str] = []
+        for name, found in annotators.items():
+            self._versions.setdefault(name, set()).add(found["version"])
+            new += [entry for entry in found["weights"] if entry not in (*self.weights, *new)]
+        self.weights += new
+        return new
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Name to version; to all of them where it was replaced on the way."""
+        return {name: ", ".join(sorted(found)) for name, found in sorted(self._versions.items())}
 
 
 def check_versions(sources: Sequence[common_pb2.LabelSource], versions: Mapping[str, str]) -> None:

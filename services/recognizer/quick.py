@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from fairloop import names, registry
+from fairloop import names, registry, stages
 from fairloop.errors import FairloopError, InvalidInput, to_status
 from fairloop.serving.batching import Batcher
 from fairloop.serving.inline_images import check_image, check_items
@@ -86,7 +86,7 @@ class QuickCalls:
 
     def _embed(self, recogniser: Recogniser, images: Sequence[bytes]) -> Sequence[Outcome]:
         with ThreadPoolExecutor(self._threads) as pool:
-            decoded = list(pool.map(decode, images))
+            decoded = list(pool.map(stages.carried(decode), images))
         return embed_readable(recogniser, decoded)
 
 
