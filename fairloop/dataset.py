@@ -1,28 +1,29 @@
 """Dataset: WebDataset shards, a Parquet index, a manifest.
 
 Original bytes are kept. Shards stream to `datasets/{name}/blobs/{sha256}.tar`
-as they fill, so memory is bounded by one shard; `index.parquet` has one row per
-image; `version` comes from the shard hashes and the logical rows.
+as they fill and rows to a temporary file, so memory is bounded by one shard;
+`index.parquet` has one row per image; `version` comes from the shard hashes and
+the logical rows. Reading fetches the next shard while the present one is
+consumed: `images` in dataset order, `shuffled` in training order.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import io
 import re
-import tarfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from fairloop import names
+from fairloop import names, reader
 from fairloop.errors import DataLoss, InvalidInput, NotFound, PreconditionFailed
+from fairloop.index import count_images, read_index
 from fairloop.manifest import (
     Clock,
     Manifest,
@@ -36,7 +37,12 @@ from fairloop.manifest import (
     standing,
     utc_now,
 )
+from fairloop.pair_table import FILE as PAIR_FILE
+from fairloop.pair_table import PairFile, made_of
+from fairloop.remembered import Remembered
+from fairloop.shard_file import ShardFile
 from fairloop.store import ObjectStore
+from fairloop.table_file import TableFile
 from fairloop.tables import canonical_json, content_id
 
 SCHEMA = "fairloop.dataset/1"
@@ -73,7 +79,10 @@ INDEX = pa.schema(
 )
 """One row per image, in dataset order. `offset` and `size` locate its bytes in the blob."""
 
-PLACE = ("blob", "offset")
+PLACE = frozenset({"blob", "offset"})
+REMEMBERED = 8
+REMEMBERED_BYTES = 256 * 2**20
+"""Indexes that `open_dataset` keeps, and their bytes together."""
 _MEMBER = re.compile(r"[a-z0-9]{1,8}")
 
 
@@ -109,7 +118,10 @@ class DatasetWriter:
     """Streams images into shards and makes a dataset version of them.
 
     Nothing is visible before `finish`. Adding the same images in the same order
-    gives the same version, whoever adds them and however often.
+    gives the same version, whoever adds them and however often. `on_shard` is
+    told of each shard that is stored, with its index rows; `adopt` takes such a
+    shard up again. Memory: the shard that fills, and about a hundred bytes an
+    image to number repeats.
     """
 
     def __init__(
@@ -122,8 +134,10 @@ class DatasetWriter:
         terms: Sequence[Terms] = (),
         libraries: Sequence[str] = (),
         clock: Clock = utc_now,
+        on_shard: Callable[[Part, pa.Table], None] | None = None,
     ) -> None:
         self.name = names.check("dataset", name, "dataset")
+        self._on_shard = on_shard
         self._store = store
         if not _MEMBER.fullmatch(image_member) or image_member == "json":
             raise InvalidInput("image_member", f"{image_member!r} is not an image's extension such as png")
@@ -132,24 +146,29 @@ class DatasetWriter:
         self._terms = tuple(terms)
         self._libraries = tuple(libraries)
         self._clock = clock
-        self._seen: Counter[str] = Counter()
-        self._pieces: list[pa.Table] = []
+        self._seen: set[bytes] = set()
+        self._repeats: Counter[bytes] = Counter()
+        self._rows = TableFile(INDEX)
         self._pending: list[dict[str, Any]] = []
         self._blobs: list[Part] = []
-        self._open_shard()
+        self._shard = ShardFile()
 
-    def _open_shard(self) -> None:
-        self._buffer = io.BytesIO()
-        self._tar = tarfile.TarFile(fileobj=self._buffer, mode="w", format=tarfile.USTAR_FORMAT)
+    def add(self, image: Image, image_id: str | None = None) -> str:
+        """Appends one image; returns its id (`-2`, `-3`… for byte-identical repeats).
 
-    def add(self, image: Image) -> str:
-        """Appends one image; returns its id (`-2`, `-3`… for byte-identical repeats)."""
+        `image_id` is the one that it has in the dataset it is taken from, whose ids are unique.
+        """
         if image.source not in ("real", "synthetic"):
             raise InvalidInput("source", f"{image.source!r} is not real or synthetic")
         digest = hashlib.sha256(image.data).hexdigest()
-        self._seen[digest] += 1
-        repeat = self._seen[digest]
+        repeat = self._seen_again(digest)
         key = digest[:32] if repeat == 1 else f"{digest[:32]}-{repeat}"
+        if image_id is not None:
+            if image_id.partition("-")[0] != digest[:32]:
+                raise InvalidInput(
+                    "image_id", f"{image_id!r} is not the id of bytes with sha256 {digest[:32]}…"
+                )
+            key = image_id
         # Hugging Face `datasets` takes the types of all rows from the first five: two texts have the
         # same type in every row, whatever labels there are.
         beside = canonical_json(
@@ -158,13 +177,10 @@ class DatasetWriter:
                 "labels": canonical_json(dict(image.labels)).decode(),
             }
         )
-        # Two headers, both contents padded to blocks, and the end of the archive.
-        grown = (
-            self._buffer.tell() + len(image.data) + len(beside) + 6 * tarfile.BLOCKSIZE + tarfile.RECORDSIZE
-        )
+        grown = self._shard.size_with(image.data, beside)
         if self._pending and (len(self._pending) >= SHARD_IMAGES or grown > SHARD_BYTES):
             self._close_shard()
-        offset = self._member_of_tar(f"{key}.{self._member}", image.data)
+        offset = self._shard.add(f"{key}.{self._member}", image.data)
         row: dict[str, Any] = {
             "image_id": key,
             "offset": offset,
@@ -174,62 +190,90 @@ class DatasetWriter:
             "labels": sorted(image.labels.items()),
             "parents": list(image.parents),
         }
-        self._member_of_tar(f"{key}.json", beside)
+        self._shard.add(f"{key}.json", beside)
         self._pending.append(row)
         return key
 
-    def _member_of_tar(self, name: str, data: bytes) -> int:
-        info = tarfile.TarInfo(name)
-        info.size = len(data)
-        info.mode = 0o644
-        start = self._buffer.tell()
-        self._tar.addfile(info, io.BytesIO(data))
-        # A USTAR header is one block; the data follow it.
-        return start + tarfile.BLOCKSIZE
+    def _seen_again(self, digest: str) -> int:
+        """How often these bytes were added by now, this time included."""
+        # As bytes, and counted only when they come again: this is all that is kept of an image.
+        known = bytes.fromhex(digest)
+        if known not in self._seen:
+            self._seen.add(known)
+            return 1
+        self._repeats[known] += 1
+        return self._repeats[known] + 1
 
     def _close_shard(self) -> None:
-        self._tar.close()
-        data = self._buffer.getvalue()
+        data = self._shard.close()
         digest = hashlib.sha256(data).hexdigest()
         part = put_part(self._store, f"{self.name}/blobs/{digest}.tar", data)
         self._blobs.append(part)
         for row in self._pending:
             row["blob"] = digest
-        self._pieces.append(pa.Table.from_pylist(self._pending, schema=INDEX))
+        rows = pa.Table.from_pylist(self._pending, schema=INDEX)
+        self._rows.add(rows)
         self._pending = []
-        self._open_shard()
+        self._shard = ShardFile()
+        if self._on_shard is not None:
+            self._on_shard(part, rows)
 
-    def finish(self, details: Mapping[str, Any] | None = None) -> Dataset:
+    @property
+    def image_member(self) -> str:
+        """The extension of all images inside the shards."""
+        return self._member
+
+    def adopt(self, part: Part, rows: pa.Table) -> None:
+        """Takes up a shard that an earlier writer of the same dataset stored, as if its images were added.
+
+        Before any `add`; the caller has seen that the shard is still there.
+        """
+        if self._pending:
+            raise PreconditionFailed(f"{self.name}: a shard is adopted before images are added")
+        for digest in rows["sha256"].to_pylist():
+            self._seen_again(digest)
+        self._blobs.append(part)
+        self._rows.add(rows.cast(INDEX))
+
+    def finish(
+        self,
+        details: Mapping[str, Any] | None = None,
+        terms: Sequence[Terms] = (),
+        pairs: PairFile | None = None,
+    ) -> Dataset:
         """Writes the index and the manifest; from then on the dataset exists.
 
+        `terms` are further ones that turned up while images were added; `pairs` a list that came along.
         Where a sound version of the same images stands already, that one stays.
         """
         if self._pending:
             self._close_shard()
-        if not self._pieces:
+        if not self._rows.rows:
             raise PreconditionFailed(f"{self.name}: a dataset needs at least one image", dataset=self.name)
+        self._rows.close()
         # Rows as a reader finds them: a float32 column rounds, and the version must follow from the index.
-        logical = (row for piece in self._pieces for row in piece.drop_columns(list(PLACE)).to_pylist())
-        version = content_id([part.sha256 for part in self._blobs], logical)
+        if pairs is not None:
+            details = {**(details or {}), "pairs": dict(pairs.details)}
+        made_from = [*(part.sha256 for part in self._blobs), *made_of(details or {})]
+        version = content_id(made_from, self._rows.records(leave_out=PLACE))
         name = f"{self.name}/versions/{version}"
-        table = pa.concat_tables(self._pieces)
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        data = sink.getvalue().to_pybytes()
         key = f"{name}/index.parquet"
-        index = Part(key, hashlib.sha256(data).hexdigest(), len(data))
+        index = self._rows.part(key)
         found = standing(self._store, name, SCHEMA, index)
         if found is not None:
+            self._rows.discard()
             return Dataset(self._store, found)
-        put_part(self._store, key, data)
-        subjects = pc.count_distinct(table["subject_id"]).as_py()  # unknown ones left out
+        self._rows.put(self._store, key)
+        beside = [put_part(self._store, f"{name}/{PAIR_FILE}", pairs.data)] if pairs is not None else []
+        subjects = pc.count_distinct(self._rows.column("subject_id")).as_py()  # unknown ones left out
+        self._rows.discard()
         manifest = Manifest(
             schema=SCHEMA,
             name=name,
-            parts=(index, *self._blobs),
-            counts={"images": table.num_rows, "subjects": subjects, "shards": len(self._blobs)},
+            parts=(index, *self._blobs, *beside),
+            counts={"images": self._rows.rows, "subjects": subjects, "shards": len(self._blobs)},
             parents=self._parents,
-            terms=self._terms,
+            terms=tuple(dict.fromkeys((*self._terms, *terms))),
             details={"image_member": self._member, **(details or {})},
             producer=producer("pyarrow", "pillow", *self._libraries),
         )
@@ -251,14 +295,14 @@ class Dataset:
         return cls(store, load(store, names.check("dataset version", name, "dataset"), SCHEMA))
 
     def __len__(self) -> int:
-        return int(self.manifest.counts["images"])
+        return count_images(self.manifest)
 
     @property
     def index(self) -> pa.Table:
         """The index (schema `INDEX`), read once, its sha256 checked."""
         if self._index is None:
             part = self.manifest.part("/index.parquet")
-            self._index = pq.read_table(pa.BufferReader(read_part(self._store, part)))
+            self._index = read_index(read_part(self._store, part), self.manifest, INDEX)
         return self._index
 
     def blob(self, sha256: str) -> bytes:
@@ -281,22 +325,46 @@ class Dataset:
     def images(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[dict[str, Any], bytes]]:
         """(row, original bytes) in dataset order; one contiguous read per shard touched.
 
+        The next shard is fetched while the present one is consumed: two are in memory at most.
         Every image's sha256 is checked; `DataLoss` names the image that differs.
         """
-        rows = self.rows(start, stop)
-        begin = 0
-        while begin < len(rows):
-            end = begin
-            while end < len(rows) and rows[end]["blob"] == rows[begin]["blob"]:
-                end += 1
-            run = rows[begin:end]
-            first = min(row["offset"] for row in run)
-            last = max(row["offset"] + row["size"] for row in run)
-            data = memoryview(self._read_range(run[0]["blob"], first, last - first))
-            for row in run:
-                image = bytes(data[row["offset"] - first : row["offset"] - first + row["size"]])
-                yield row, self._verified(row, image)
-            begin = end
+        with closing(self._fetched(reader.stretches(self.index, start, stop))) as fetched:
+            for stretch, data in fetched:
+                yield from self._cut(stretch, data)
+                del data
+
+    def shuffled(
+        self, seed: int, epoch: int = 0, window: int = reader.WINDOW
+    ) -> Iterator[tuple[dict[str, Any], bytes]]:
+        """(row, original bytes) of every image once, in training order.
+
+        Shards in an order drawn from `seed` and `epoch`, and the images of `window` shards at a
+        time in an order drawn among them. Memory: `window` + 1 shards. Checked as by `images`.
+        """
+        windows = reader.windows(reader.stretches(self.index), seed, epoch, window)
+        with closing(self._fetched([part for chosen in windows for part in chosen])) as fetched:
+            for turn, chosen in enumerate(windows):
+                shards = [data for _, data in islice(fetched, len(chosen))]
+                places = [
+                    (number, row)
+                    for number, stretch in enumerate(chosen)
+                    for row in self.rows(stretch.start, stretch.stop)
+                ]
+                for place in reader.drawn(len(places), seed, epoch, turn):
+                    number, row = places[place]
+                    begin = row["offset"] - chosen[number].offset
+                    yield row, self._verified(row, shards[number][begin : begin + row["size"]])
+                del shards, places
+
+    def _cut(self, stretch: reader.Stretch, data: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
+        for row in self.rows(stretch.start, stretch.stop):
+            begin = row["offset"] - stretch.offset
+            yield row, self._verified(row, data[begin : begin + row["size"]])
+
+    def _fetched(
+        self, wanted: Sequence[reader.Stretch]
+    ) -> Generator[tuple[reader.Stretch, bytes], None, None]:
+        return reader.fetched(lambda part: self._read_range(part.blob, part.offset, part.size), wanted)
 
     def _read_range(self, blob: str, offset: int, size: int) -> bytes:
         if size == 0:
@@ -314,11 +382,17 @@ class Dataset:
         return data
 
 
-@functools.lru_cache(maxsize=8)
+_remembered = Remembered[Dataset](REMEMBERED, REMEMBERED_BYTES, lambda dataset: int(dataset.index.nbytes))
+
+
 def open_dataset(store: ObjectStore, name: str) -> Dataset:
     """`Dataset.open`, remembering the last few: the shards of one operation share an index.
 
-    A version's contents never change under its name, so what is remembered
-    stays true; the bytes of images are read and checked each time.
+    The manifest is read each time, since an erasure changes which index it
+    names; the bytes of images are read and checked each time. Memory: the
+    indexes of at most `REMEMBERED` datasets and `REMEMBERED_BYTES` together, one
+    index whatever its size.
     """
-    return Dataset.open(store, name)
+    opened = Dataset.open(store, name)
+    key = (store, name, opened.manifest.part("/index.parquet").sha256)
+    return _remembered.get(key, lambda: opened)

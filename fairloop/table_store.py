@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairloop import manifest, names
-from fairloop.manifest import Clock, Manifest, Part, Terms, utc_now
+from fairloop.errors import DataLoss
+from fairloop.manifest import Clock, Manifest, Terms, utc_now
+from fairloop.parquet import read_parquet
 from fairloop.store import ObjectStore
-from fairloop.tables import canonical_json
+from fairloop.table_file import TableFile
+from fairloop.tables import canonical_json, embedding_schema, prediction_schema
 
 ANNOTATIONS = "fairloop.annotations/1"
 EMBEDDINGS = "fairloop.embeddings/1"
 PREDICTIONS = "fairloop.predictions/1"
 
 _COLLECTION = {ANNOTATIONS: "annotations", EMBEDDINGS: "embeddings", PREDICTIONS: "predictions"}
+
+_ALWAYS = {
+    ANNOTATIONS: {"image_id", "face", "status"},
+    EMBEDDINGS: set(embedding_schema(1).names),
+    PREDICTIONS: set(prediction_schema().names),
+}
+"""Columns that readers look up by name."""
 
 
 def to_parquet(records: Sequence[Mapping[str, Any]], schema: pa.Schema) -> bytes:
@@ -31,13 +39,13 @@ def to_parquet(records: Sequence[Mapping[str, Any]], schema: pa.Schema) -> bytes
     return data
 
 
-def from_parquet(data: bytes) -> pa.Table:
-    """The table of a Parquet file's bytes."""
-    return pq.read_table(pa.BufferReader(data))
+def from_parquet(data: bytes, where: str = "a table's piece") -> pa.Table:
+    """The table of a Parquet file's bytes; `DataLoss` that names `where` when they are none."""
+    return read_parquet(data, where)
 
 
 class TableWriter:
-    """Puts a table together from pieces that arrive in order; memory is bounded by a piece.
+    """Puts a table together from pieces that arrive in order; memory is bounded by a few pieces.
 
     The resource's id is the first 16 hex of the sha256 over the logical rows and
     the names that the table was made from.
@@ -49,19 +57,20 @@ class TableWriter:
         self._schema = schema
         self._made_from = tuple(made_from)
         self._digest = hashlib.sha256()
-        self._folder = tempfile.TemporaryDirectory(prefix="fairloop-table-")
-        self._path = Path(self._folder.name) / "table.parquet"
-        self._writer = pq.ParquetWriter(self._path, schema, compression="zstd")
-        self.rows = 0
+        self._file = TableFile(schema)
+
+    @property
+    def rows(self) -> int:
+        """How many were added."""
+        return self._file.rows
 
     def add(self, piece: bytes) -> pa.Table:
         """Appends the rows of a Parquet file; returns them."""
-        table = from_parquet(piece).cast(self._schema)
+        table = read_parquet(piece, f"a piece of a table of {_COLLECTION[self._kind]}", schema=self._schema)
         for record in table.to_pylist():
             self._digest.update(canonical_json(record))
             self._digest.update(b"\n")
-        self._writer.write_table(table)
-        self.rows += table.num_rows
+        self._file.add(table)
         return table
 
     def finish(
@@ -76,18 +85,16 @@ class TableWriter:
 
         Where a sound table of the same rows stands already, that one stays and its manifest is returned.
         """
-        self._writer.close()
+        self._file.close()
         for name in self._made_from:
             self._digest.update(b"\0" + name.encode())
         resource = f"{_COLLECTION[self._kind]}/{self._digest.hexdigest()[:16]}"
         key = f"{resource}/table.parquet"
-        with self._path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        part = Part(key, sha256, self._path.stat().st_size)
+        part = self._file.part(key)
         found = manifest.standing(self._store, resource, self._kind, part)
         if found is None:
-            self._store.put_file(key, self._path)
-        self._folder.cleanup()
+            self._file.put(self._store, key)
+        self._file.discard()
         if found is not None:
             return found
         return manifest.commit(
@@ -107,8 +114,7 @@ class TableWriter:
 
     def discard(self) -> None:
         """Gives the temporary file back; for a table that is not finished."""
-        self._writer.close()
-        self._folder.cleanup()
+        self._file.discard()
 
 
 def read_table(
@@ -117,8 +123,12 @@ def read_table(
     """A table and its manifest, its sha256 checked."""
     names.check(_COLLECTION[kind], name, _COLLECTION[kind])
     found = manifest.load(store, name, kind)
-    data = manifest.read_part(store, found.part("/table.parquet"))
-    return found, pq.read_table(pa.BufferReader(data), columns=None if columns is None else list(columns))
+    part = found.part("/table.parquet")
+    table = read_parquet(manifest.read_part(store, part), part.key, columns)
+    missing = [] if columns is not None else sorted(_ALWAYS[kind] - set(table.column_names))
+    if missing:
+        raise DataLoss(f"{part.key} has no column {missing[0]!r}", object=part.key)
+    return found, table
 
 
 def pieces(count: int, size: int) -> Iterator[tuple[int, int]]:

@@ -160,6 +160,10 @@ def embedding_rows(column: pa.ChunkedArray, source: str) -> tuple[NDArray[np.flo
 
     Raises `InvalidInput` naming the source when two rows differ in length.
     """
+    if not (pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)) or not (
+        pa.types.is_floating(column.type.value_type)
+    ):
+        raise InvalidInput(f"{source}, column embedding", f"holds {column.type}; lists of floats are read")
     values = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
     failed = np.asarray(values.is_null())
     lengths = np.asarray(pc.list_value_length(values.drop_null()))

@@ -21,7 +21,7 @@ from fairloop.tables import SCENE, guess_column
 from fairloop.v1 import common_pb2, generator_pb2
 from services.generator import latent_sampler, sampler
 from services.generator.latent_model import Measured, log_odds
-from services.generator.latents import subject_latents
+from services.generator.latents import LATENT_SIZE, subject_latents
 
 NAME = "GeneratorService.FineTune"
 FILE = "latent_sampler.safetensors"
@@ -90,7 +90,7 @@ def reweigh(
     places = {cell: place for place, cell in enumerate(before.cells)}
     counts = np.zeros((len(places), len(places)), np.int64)
     drawn = np.zeros(len(places), np.int64)
-    subjects = [subject_number(row["subject_id"]) for row in dataset.rows()]
+    subjects = [subject_number(subject) for subject in dataset.index["subject_id"].to_pylist()]
     _, components = sampler.draw_centres(before, int(dataset.manifest.details["seed"]), subjects)
     for component, cell in zip(components, obtained_cells(recipe, table), strict=True):
         drawn[component] += 1
@@ -142,12 +142,12 @@ def latents_of(dataset: Dataset) -> NDArray[np.float32]:
     """The latents that the images were rendered from, float32 (N, 100), drawn again from their seeds."""
     seed = int(dataset.manifest.details["seed"])
     within = float(dataset.manifest.details["within_subject"])
-    return np.stack(
-        [
-            subject_latents(seed, subject_number(row["subject_id"]), row["index"] + 1, within)[row["index"]]
-            for row in dataset.rows()
-        ]
-    )
+    subjects, indexes = dataset.index["subject_id"], dataset.index["index"].to_numpy()
+    latents = np.empty((len(indexes), LATENT_SIZE), np.float32)
+    for place, (subject, index) in enumerate(zip(subjects, indexes, strict=True)):
+        drawn = subject_latents(seed, subject_number(subject.as_py()), int(index) + 1, within)
+        latents[place] = drawn[index]
+    return latents
 
 
 def subject_number(subject_id: str) -> int:

@@ -10,9 +10,8 @@ from PIL import Image
 from fairloop.dataset import open_dataset
 from fairloop.reporting.document import Face, FaceRow
 from fairloop.store import ObjectStore
-from fairloop.table_store import ANNOTATIONS, read_table
 from fairloop.v1 import metrics_pb2
-from services.metrics.labels import cells_of, image_labels, resolved
+from services.metrics.labels import cells_of, image_labels, read_labels
 
 PER_CELL = 8
 SIDE = 64
@@ -20,8 +19,7 @@ SIDE = 64
 
 def face_rows(store: ObjectStore, grid: metrics_pb2.FaceGrid) -> list[FaceRow]:
     """One row per cell with its first images in dataset order; a cell without images has an empty row."""
-    manifest, table = read_table(store, grid.annotations, ANNOTATIONS)
-    sources = resolved(manifest, grid.sources)
+    _, sources, table = read_labels(store, grid.annotations, grid.sources)
     dataset = open_dataset(store, grid.dataset)
     chosen: dict[str, list[str]] = {cell: [] for cell in cells_of(sources)}
     for image, label in zip(

@@ -11,7 +11,9 @@ import pyarrow as pa
 from fairloop import taxonomy
 from fairloop.dataset import Dataset
 from fairloop.errors import InvalidInput, PreconditionFailed
-from fairloop.manifest import Manifest
+from fairloop.manifest import Manifest, load
+from fairloop.store import ObjectStore
+from fairloop.table_store import ANNOTATIONS, read_table
 from fairloop.tables import guess_column
 from fairloop.v1 import common_pb2
 
@@ -70,6 +72,16 @@ def source_text(sources: Sequence[common_pb2.LabelSource]) -> str:
 def cells_of(sources: Sequence[common_pb2.LabelSource]) -> list[str]:
     """All cells of the sources' attributes."""
     return taxonomy.cells([source.attribute for source in sources])
+
+
+def read_labels(
+    store: ObjectStore, annotations: str, sources: Sequence[common_pb2.LabelSource]
+) -> tuple[Manifest, list[common_pb2.LabelSource], pa.Table]:
+    """An annotation table's manifest, the `resolved` sources, and the columns that their labels need."""
+    sources = resolved(load(store, annotations, ANNOTATIONS), sources)
+    guesses = [guess_column(s.attribute, s.annotator) for s in sources if s.annotator != GIVEN]
+    manifest, table = read_table(store, annotations, ANNOTATIONS, ["image_id", "status", *guesses])
+    return manifest, sources, table
 
 
 def image_labels(table: pa.Table, sources: Sequence[common_pb2.LabelSource], dataset: Dataset) -> list[str]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from fairloop import names, registry
 from fairloop.dataset import Dataset, open_dataset
@@ -13,11 +17,11 @@ from fairloop.manifest import inherited_terms
 from fairloop.serving.methods import Method, Pools, Shard, ShardContext, ShardOutput
 from fairloop.serving.runner import RunningOperation
 from fairloop.store import ObjectStore
-from fairloop.table_store import EMBEDDINGS, TableWriter, pieces, to_parquet
+from fairloop.table_store import EMBEDDINGS, TableWriter, pieces
 from fairloop.tables import embedding_schema
 from fairloop.v1 import recognizer_pb2
 from services.recognizer.images import UnreadableImage, decode
-from services.recognizer.recognisers import embed_readable, load_recogniser
+from services.recognizer.recognisers import Found, embed_readable, load_recogniser
 
 NAME = "RecognizerService.Embed"
 SHARD_IMAGES = 256
@@ -68,23 +72,36 @@ def make_method(store: ObjectStore, pools: Pools, threads: int) -> Method:
         images = await pools.io(
             lambda: [(row, decode(data)) for row, data in dataset.images(spec["start"], spec["stop"])]
         )
-        records: list[dict[str, Any]] = []
+        found: list[Found | UnreadableImage] = []
         for start in range(0, len(images), BATCH_IMAGES):
             batch = images[start : start + BATCH_IMAGES]
-            found = await pools.compute(embed_readable, recogniser, [image for _, image in batch])
-            for (row, _), face in zip(batch, found, strict=True):
-                vector = None if isinstance(face, UnreadableImage) else face.vector
-                records.append(
-                    {
-                        "image_id": row["image_id"],
-                        "face": 0,
-                        "subject_id": row["subject_id"],
-                        "status": face.status,
-                        "embedding": None if vector is None else vector.tolist(),
-                    }
-                )
-        data = await pools.io(to_parquet, records, embedding_schema(recogniser.dimension))
-        part = await context.put(hashlib.sha256(data).hexdigest(), data)
+            found += await pools.compute(embed_readable, recogniser, [image for _, image in batch])
+        data, sha256 = await pools.io(_piece, [row for row, _ in images], found, recogniser.dimension)
+        part = await context.put(sha256, data)
         return ShardOutput((part,), units=len(images))
 
-    return Method(NAME, recognizer_pb2.EmbedRequest, validate, run, shard)
+    return Method(NAME, recognizer_pb2.EmbedRequest, validate, run, shard, derives=False)
+
+
+def _piece(
+    rows: Sequence[Mapping[str, Any]], found: Sequence[Found | UnreadableImage], dimension: int
+) -> tuple[bytes, str]:
+    """The shard's part of the table as a Parquet file, and its sha256."""
+    vectors = [None if isinstance(face, UnreadableImage) else face.vector for face in found]
+    none = np.zeros(dimension, np.float32)
+    flat = np.concatenate([none if vector is None else vector for vector in vectors])
+    missing = np.array([vector is None for vector in vectors])
+    table = pa.table(
+        [
+            [row["image_id"] for row in rows],
+            [0] * len(rows),
+            [row["subject_id"] for row in rows],
+            [face.status for face in found],
+            pa.FixedSizeListArray.from_arrays(flat, dimension, mask=pa.array(missing)),
+        ],
+        schema=embedding_schema(dimension),
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    data: bytes = sink.getvalue().to_pybytes()
+    return data, hashlib.sha256(data).hexdigest()

@@ -14,9 +14,7 @@ from fairloop.errors import PreconditionFailed
 from fairloop.manifest import inherited_terms
 from fairloop.serving.training import Stopped, TrainingJob, main
 from fairloop.v1 import recognizer_pb2
-from services.recognizer import fit, options, residual
-from services.recognizer.images import UnreadableImage, decode
-from services.recognizer.recognisers import fitted
+from services.recognizer.spool import Spool
 
 NAME = "RecognizerService.FineTune"
 THREADS = 1
@@ -24,30 +22,31 @@ THREADS = 1
 that sleep while they wait, 950 with two that spin on an idle machine but 150 beside another process. And the
 weights are then the same bits on any machine of a kind."""
 
-LARGEST_IN_MEMORY = 200_000
-"""Images of 64×64 that are kept decoded: 2.5 GB."""
-
 
 def fine_tune(job: TrainingJob) -> recognizer_pb2.FineTuneRecognizerResult:
     """Trains a residual network with ArcFace on the subjects of a dataset."""
+    # Here and not above: torch takes seconds to import, in which the heartbeat must go.
+    from services.recognizer import fit, options, residual
+
     request: recognizer_pb2.FineTuneRecognizerRequest = job.request
     config = fit.Config(**options.settings(request), threads=THREADS)
     dataset = Dataset.open(job.store, request.dataset)
-    images, labels, subjects = read_subjects(job, dataset, config.size)
-    found = job.latest_checkpoint()
 
     def on_progress(step: int, total: int, loss: float) -> None:
         job.progress("training", step, total, "steps", loss=loss)
 
-    result = fit.fit(
-        images,
-        labels,
-        config,
-        checkpoint=found[1] if found else None,
-        on_checkpoint=job.save_checkpoint,
-        on_progress=on_progress,
-        should_stop=job.should_stop,
-    )
+    with Spool(config.size) as images:
+        labels, subjects = read_subjects(job, dataset, images)
+        found = job.latest_checkpoint()
+        result = fit.fit(
+            images,
+            labels,
+            config,
+            checkpoint=found[1] if found else None,
+            on_checkpoint=job.save_checkpoint,
+            on_progress=on_progress,
+            should_stop=job.should_stop,
+        )
     if result.stopped:
         raise Stopped(job.name)
     tail = max(result.total // 10, 1)
@@ -74,24 +73,20 @@ def fine_tune(job: TrainingJob) -> recognizer_pb2.FineTuneRecognizerResult:
     )
 
 
-def read_subjects(
-    job: TrainingJob, dataset: Dataset, size: int
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], int]:
-    """Images uint8 (N, size, size, 3), labels int64 (N,) and the number of subjects.
+def read_subjects(job: TrainingJob, dataset: Dataset, images: Spool) -> tuple[NDArray[np.int64], int]:
+    """Fills the spool with the dataset's images; their labels int64 (N,) and the number of subjects.
 
     Images without a subject are left out: they belong to nobody whom one could
     learn to recognise.
     """
+    from services.recognizer.images import UnreadableImage, decode
+    from services.recognizer.recognisers import fitted
+
     known = dataset.index["subject_id"].drop_null().unique().to_pylist()
     if len(known) < 2:
         raise PreconditionFailed(f"{dataset.name} has {len(known)} subjects; training needs two or more")
     places = {subject: place for place, subject in enumerate(known)}
     count = len(dataset) - dataset.index["subject_id"].null_count
-    if count > LARGEST_IN_MEMORY:
-        raise PreconditionFailed(
-            f"{dataset.name} has {count} images; this version trains on at most {LARGEST_IN_MEMORY}"
-        )
-    images = np.empty((count, size, size, 3), np.uint8)
     labels = np.empty(count, np.int64)
     done = 0
     for row, data in dataset.images():
@@ -100,13 +95,15 @@ def read_subjects(
         pixels = decode(data)
         if isinstance(pixels, UnreadableImage):
             raise PreconditionFailed(f"{row['image_id']} of {dataset.name} cannot be read: {pixels}")
-        images[done], labels[done] = fitted(pixels, size), places[row["subject_id"]]
+        images.add(fitted(pixels, images.shape[0]))
+        labels[done] = places[row["subject_id"]]
         done += 1
         if done % 500 == 0:
             job.progress("reading", done, count, "images")
             if job.should_stop():
                 raise Stopped(job.name)
-    return images, labels, len(known)
+    images.finish()
+    return labels, len(known)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,83 @@
+"""A table on its way to the store: a temporary Parquet file, so that memory holds one group of rows."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fairloop.manifest import Part
+from fairloop.store import ObjectStore
+
+GROUP_BYTES = 4 * 2**20
+GROUP_ROWS = 8_192
+"""Rows are gathered up to these before they are written: every group costs a footer of its columns,
+which stays in memory to the end."""
+
+
+class TableFile:
+    """Pieces of one table, appended to a temporary file that goes with this object."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        folder = tempfile.mkdtemp(prefix="fairloop-table-")
+        self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._path = Path(folder) / "table.parquet"
+        self._writer = pq.ParquetWriter(self._path, schema, compression="zstd")
+        self._gathered: list[pa.Table] = []
+        self._bytes = 0
+        self._rows = 0
+        self.rows = 0
+
+    def add(self, piece: pa.Table) -> None:
+        """Appends rows of the schema."""
+        self._gathered.append(piece)
+        self._bytes += piece.nbytes
+        self._rows += piece.num_rows
+        self.rows += piece.num_rows
+        if self._bytes >= GROUP_BYTES or self._rows >= GROUP_ROWS:
+            self._write()
+
+    def _write(self) -> None:
+        if self._gathered:
+            # One group however large: the writer would cut at a number of rows of its own.
+            table = pa.concat_tables(self._gathered)
+            self._writer.write_table(table, row_group_size=max(table.num_rows, 1))
+        self._gathered, self._bytes, self._rows = [], 0, 0
+
+    def close(self) -> None:
+        """Writes what is left; after this the file is whole and nothing can be added."""
+        self._write()
+        self._writer.close()
+
+    def records(self, leave_out: frozenset[str] = frozenset()) -> Iterator[dict[str, Any]]:
+        """The rows of the closed file as dicts, without some columns, a group of them in memory."""
+        with pq.ParquetFile(self._path) as file:
+            columns = [name for name in file.schema_arrow.names if name not in leave_out]
+            for group in range(file.num_row_groups):
+                for batch in file.read_row_group(group, columns).to_batches(1_024):
+                    yield from batch.to_pylist()
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column of the closed file."""
+        return pq.read_table(self._path, columns=[name])[name]
+
+    def part(self, key: str) -> Part:
+        """What a manifest says of the closed file when it lies under this key."""
+        with self._path.open("rb") as file:
+            return Part(key, hashlib.file_digest(file, "sha256").hexdigest(), self._path.stat().st_size)
+
+    def put(self, store: ObjectStore, key: str) -> None:
+        """Writes the closed file to the store."""
+        store.put_file(key, self._path)
+
+    def discard(self) -> None:
+        """Gives the temporary file back."""
+        self._writer.close()
+        self._remove()
