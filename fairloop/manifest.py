@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from fairloop.documents import read_document
 from fairloop.errors import DataLoss, NotFound, PreconditionFailed
-from fairloop.store import ObjectStore
+from fairloop.store import ObjectStore, is_key
 
 Clock = Callable[[], datetime]
+
+USE: ContextVar[Mapping[str, Any] | None] = ContextVar("use", default=None)
+"""Under which policy the work at hand is done, what was acknowledged for it and why (`terms.Use.to_json`).
+
+Set for the length of an operation; `commit` writes it into every manifest made meanwhile, so no
+operation can forget to.
+"""
 
 
 def utc_now() -> datetime:
@@ -92,7 +102,7 @@ def put_part(store: ObjectStore, key: str, data: bytes) -> Part:
 
 def read_part(store: ObjectStore, part: Part) -> bytes:
     """A part's bytes; `DataLoss` naming the object when they are not what the manifest says."""
-    data = store.get(part.key)
+    data = store.get(part.key, most=part.size)
     found = hashlib.sha256(data).hexdigest()
     if found != part.sha256:
         raise DataLoss(
@@ -114,8 +124,10 @@ def download(store: ObjectStore, manifest: Manifest, folder: Path) -> list[Path]
 
 
 def commit(store: ObjectStore, manifest: Manifest, clock: Clock = utc_now) -> Manifest:
-    """Makes the resource exist: writes its manifest, after all its parts."""
-    dated = Manifest(**{**manifest.__dict__, "created": rfc3339(clock())})
+    """Makes the resource exist: writes its manifest, after all its parts, with the use it was made for."""
+    use = USE.get()
+    details = manifest.details if use is None else {**manifest.details, "use": dict(use)}
+    dated = Manifest(**{**manifest.__dict__, "details": details, "created": rfc3339(clock())})
     store.put_json(f"{manifest.name}/manifest.json", asdict(dated))
     return dated
 
@@ -130,6 +142,8 @@ def standing(store: ObjectStore, name: str, schema: str, ours: Part) -> Manifest
     """
     try:
         found = load(store, name, schema)
+        if "erasures" in found.details:
+            return found  # what was erased of it is not brought back by making it again
         there = next((part for part in found.parts if part.key == ours.key), ours)
         if there.sha256 == ours.sha256:
             return None
@@ -149,25 +163,23 @@ def load(store: ObjectStore, name: str, schema: str) -> Manifest:
         raw = store.get_json(f"{name}/manifest.json")
     except NotFound:
         raise NotFound(f"{name} does not exist (there is no manifest)", resource=name) from None
-    check_schema(str(raw.get("schema", "")), schema, name)
-    return Manifest(
-        schema=raw["schema"],
-        name=raw["name"],
-        parts=tuple(Part(**part) for part in raw["parts"]),
-        counts=raw["counts"],
-        parents=tuple(raw["parents"]),
-        terms=tuple(Terms(**terms) for terms in raw["terms"]),
-        details=raw["details"],
-        producer=raw["producer"],
-        created=raw["created"],
-    )
+    where = f"{name}/manifest.json"
+    if isinstance(raw, dict):
+        check_schema(str(raw.get("schema", "")), schema, name)
+    found = read_document(Manifest, raw, where)
+    if found.name != name:
+        raise DataLoss(f"{where} is the manifest of {found.name!r}", object=where)
+    for part in found.parts:
+        if part.size < 0 or not is_key(part.key) or "/" not in part.key:
+            raise DataLoss(f"{where}: {part.key!r} of {part.size} bytes is no part", object=where)
+    return found
 
 
 def check_schema(found: str, newest: str, where: str) -> None:
     """Accepts every number up to the newest of the same kind."""
     kind, number = newest.rsplit("/", 1)
     found_kind, _, found_number = found.rpartition("/")
-    if found_kind != kind or not found_number.isdigit() or int(found_number) < 1:
+    if found_kind != kind or not re.fullmatch("[1-9][0-9]{0,8}", found_number):
         raise PreconditionFailed(f"{where} has schema {found!r}; expected {newest} or older", resource=where)
     if int(found_number) > int(number):
         raise PreconditionFailed(

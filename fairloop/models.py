@@ -45,7 +45,10 @@ Permission = Literal["yes", "no", "unknown"]
 
 
 class Terms(BaseModel):
-    """What a person may do with a file; `unknown` means that nobody stated it."""
+    """What a person may do with a file; `unknown` means that nobody stated it.
+
+    `consent` is that of the people whose pictures the weights were trained on.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,11 +56,12 @@ class Terms(BaseModel):
     commercial: Permission
     derivatives: Permission
     redistribution: Permission
+    consent: Literal["yes", "no", "unknown", "not_needed"] = "unknown"
     note: str = ""
 
 
 class Entry(BaseModel):
-    """One file of the catalogue."""
+    """One file of the catalogue. `trained_on` names sets of `published.toml`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,6 +74,7 @@ class Entry(BaseModel):
     loader: Loader
     terms: Terms
     origin: str
+    trained_on: tuple[str, ...] = ()
 
     @field_validator("sources")
     @classmethod
@@ -184,7 +189,7 @@ def _catalogue_path() -> Path:
 def _read_catalogue(path: Path, _changed: int) -> dict[str, Entry]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(str(path), f"is not TOML: {error}") from error
     if document.get("schema") != SCHEMA:
         raise InvalidInput(f"{path}: schema", f"is {document.get('schema')!r}; this version reads {SCHEMA}")

@@ -41,6 +41,17 @@ def check(kind: str, name: str, field: str) -> str:
     return name
 
 
+STORED = ("dataset version", "model version", "annotations", "embeddings", "predictions", "report")
+"""Kinds of what has a manifest."""
+
+
+def kind_of(name: str) -> str | None:
+    """The kind of a resource that has a manifest; None when the text is the name of none."""
+    if ".." in name:
+        return None
+    return next((kind for kind in STORED if _COMPILED[kind][0].fullmatch(name)), None)
+
+
 def collection(name: str) -> str:
     """`datasets/x` of `datasets/x/versions/y`."""
     return name.rsplit("/versions/", 1)[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -61,6 +61,20 @@ def publish(
     )
 
 
+def weights_terms(entries: Iterable[str]) -> tuple[Terms, ...]:
+    """The terms of catalogue entries, each once, as a manifest carries them.
+
+    Of an entry that this catalogue lacks nothing is known.
+    """
+    found: dict[Terms, None] = {}
+    for name in entries:
+        entry = models.catalogue().get(name)
+        t = entry.terms if entry else None
+        known = Terms(t.licence, t.commercial, t.derivatives, t.redistribution, t.consent) if t else Terms()
+        found[known] = None
+    return tuple(found)
+
+
 def publish_catalogue(
     store: ObjectStore, entries: Sequence[str], *, service: str, kind: str, description: str, **details: Any
 ) -> Manifest:
@@ -73,12 +87,6 @@ def publish_catalogue(
     resource = f"models/{entries[0]}/versions/{version_of(files)}"
     if store.size(f"{resource}/manifest.json") is not None:
         return manifest.load(store, resource, SCHEMA)
-    terms = []
-    for entry in entries:
-        catalogue = models.entry(entry).terms
-        terms.append(
-            Terms(catalogue.licence, catalogue.commercial, catalogue.derivatives, catalogue.redistribution)
-        )
     return publish(
         store,
         f"models/{entries[0]}",
@@ -86,7 +94,7 @@ def publish_catalogue(
         service=service,
         kind=kind,
         description=description,
-        terms=tuple(dict.fromkeys(terms)),
+        terms=weights_terms(entries),
         details=details,
     )
 
@@ -94,10 +102,11 @@ def publish_catalogue(
 def open_model(store: ObjectStore, name: str, service: str, field: str = "model") -> Manifest:
     """A model version's manifest; an error when it is another service's."""
     found = manifest.load(store, names.check("model version", name, field), SCHEMA)
-    if found.details["service"] != service:
-        raise InvalidInput(
-            field, f"{name} is a model of the {found.details['service']}, not of the {service}"
-        )
+    owner, kind = found.details.get("service"), found.details.get("kind")
+    if not isinstance(owner, str) or not isinstance(kind, str) or not found.parts:
+        raise DataLoss(f"{name}/manifest.json lacks a service, a kind or files", object=name)
+    if owner != service:
+        raise InvalidInput(field, f"{name} is a model of the {owner}, not of the {service}")
     return found
 
 

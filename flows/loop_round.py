@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from google.protobuf.message import Message
 from prefect import get_run_logger
 
 from fairloop.seeds import child_seed
@@ -24,8 +23,10 @@ class Round:
     seconds: dict[str, float] = field(default_factory=dict)
     decisions: list[dict[str, Any]] = field(default_factory=list)
 
-    def do(self, title: str, service: str, method: str, request: Message) -> Any:
-        """One operation as a task; its result."""
+    def do(self, title: str, service: str, method: str, request: Any) -> Any:
+        """One operation as a task, under the run's policy; its result."""
+        use = common_pb2.Use(policy=self.parameters.policy.value, acknowledge=self.parameters.acknowledge)
+        request.use.CopyFrom(use)
         body = request.SerializeToString(deterministic=True)
         return operate(title, service, method, body, type(request), self.salt)
 

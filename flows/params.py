@@ -21,6 +21,15 @@ class GenderAnnotator(StrEnum):
     face_api = "face_api"
 
 
+class Policy(StrEnum):
+    """What the work is for (`fairloop.terms`)."""
+
+    research = "research"
+    internal = "internal"
+    commercial = "commercial"
+    publish = "publish"
+
+
 class LoopParameters(BaseModel):
     """One round of the loop on cells perceived gender × skin-tone band."""
 
@@ -60,4 +69,12 @@ class LoopParameters(BaseModel):
         0.03, gt=0, lt=1, description="Groups rarer than this are not drawn from the prior for evaluation."
     )
     replicates: int = Field(1_000, ge=100, le=100_000, description="Resamples behind each interval.")
+    policy: Policy = Field(
+        Policy.research, description="What the terms of everything that is used must allow."
+    )
+    acknowledge: str = Field(
+        "",
+        max_length=500,
+        description="Why it is done although the terms forbid it; recorded in everything that is made.",
+    )
     fresh: bool = Field(False, description="Do everything again, whatever is stored.")

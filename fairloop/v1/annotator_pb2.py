@@ -27,7 +27,7 @@ from google.longrunning import operations_pb2 as google_dot_longrunning_dot_oper
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66\x61irloop/v1/annotator.proto\x12\x0b\x66\x61irloop.v1\x1a\x18\x66\x61irloop/v1/common.proto\x1a#google/longrunning/operations.proto\x1a\x17google/rpc/status.proto\"W\n\rAnnotatorInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nattributes\x18\x03 \x03(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\">\n\x15ListAnnotatorsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"a\n\x16ListAnnotatorsResponse\x12.\n\nannotators\x18\x01 \x03(\x0b\x32\x1a.fairloop.v1.AnnotatorInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"+\n\tImageItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05image\x18\x02 \x01(\x0c\"\x90\x02\n\x12PerceivedAttribute\x12(\n\x06source\x18\x01 \x01(\x0b\x32\x18.fairloop.v1.LabelSource\x12\r\n\x05label\x18\x02 \x01(\t\x12\x15\n\rprobabilities\x18\x03 \x03(\x02\x12\x12\n\x05value\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x11\n\tuncertain\x18\x05 \x01(\x08\x12\x45\n\x0bsensitivity\x18\x06 \x03(\x0b\x32\x30.fairloop.v1.PerceivedAttribute.SensitivityEntry\x1a\x32\n\x10SensitivityEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_value\"\x9a\x02\n\x0f\x46\x61\x63\x65\x44\x65scription\x12\'\n\x06status\x18\x01 \x01(\x0e\x32\x17.fairloop.v1.FaceStatus\x12\x13\n\x0b\x66\x61\x63\x65s_found\x18\x02 \x01(\x05\x12\x0b\n\x03\x62ox\x18\x03 \x03(\x02\x12\x11\n\tlandmarks\x18\x04 \x03(\x02\x12\x0f\n\x07quality\x18\x05 \x01(\x02\x12\x32\n\tperceived\x18\x06 \x03(\x0b\x32\x1f.fairloop.v1.PerceivedAttribute\x12\x36\n\x05scene\x18\x07 \x03(\x0b\x32\'.fairloop.v1.FaceDescription.SceneEntry\x1a,\n\nSceneEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"\x7f\n\x0e\x41nnotatedImage\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12,\n\x04\x66\x61\x63\x65\x18\x02 \x01(\x0b\x32\x1c.fairloop.v1.FaceDescriptionH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"g\n\x15\x41nnotateImagesRequest\x12&\n\x06images\x18\x01 \x03(\x0b\x32\x16.fairloop.v1.ImageItem\x12\x12\n\nannotators\x18\x02 \x03(\t\x12\x12\n\nattributes\x18\x03 \x03(\t\"u\n\x16\x41nnotateImagesResponse\x12+\n\x06images\x18\x01 \x03(\x0b\x32\x1b.fairloop.v1.AnnotatedImage\x12.\n\nannotators\x18\x02 \x03(\x0b\x32\x1a.fairloop.v1.AnnotatorInfo\"g\n\x15StreamAnnotateRequest\x12&\n\x06images\x18\x01 \x03(\x0b\x32\x16.fairloop.v1.ImageItem\x12\x12\n\nannotators\x18\x02 \x03(\t\x12\x12\n\nattributes\x18\x03 \x03(\t\"u\n\x16StreamAnnotateResponse\x12+\n\x06images\x18\x01 \x03(\x0b\x32\x1b.fairloop.v1.AnnotatedImage\x12.\n\nannotators\x18\x02 \x03(\x0b\x32\x1a.fairloop.v1.AnnotatorInfo\"p\n\x0f\x41nnotateRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x12\n\nannotators\x18\x02 \x03(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x10\n\x08\x64\x65tached\x18\x04 \x01(\x08\x12\x12\n\nattributes\x18\x05 \x03(\t\"\xd3\x01\n\x0e\x41nnotateResult\x12\x13\n\x0b\x61nnotations\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x01(\x03\x12;\n\x08statuses\x18\x03 \x03(\x0b\x32).fairloop.v1.AnnotateResult.StatusesEntry\x12.\n\nannotators\x18\x04 \x03(\x0b\x32\x1a.fairloop.v1.AnnotatorInfo\x1a/\n\rStatusesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\x98\x03\n\x10\x41nnotatorService\x12Y\n\x0eListAnnotators\x12\".fairloop.v1.ListAnnotatorsRequest\x1a#.fairloop.v1.ListAnnotatorsResponse\x12Y\n\x0e\x41nnotateImages\x12\".fairloop.v1.AnnotateImagesRequest\x1a#.fairloop.v1.AnnotateImagesResponse\x12]\n\x0eStreamAnnotate\x12\".fairloop.v1.StreamAnnotateRequest\x1a#.fairloop.v1.StreamAnnotateResponse(\x01\x30\x01\x12o\n\x08\x41nnotate\x12\x1c.fairloop.v1.AnnotateRequest\x1a\x1d.google.longrunning.Operation\"&\xca\x41#\n\x0e\x41nnotateResult\x12\x11OperationMetadatab\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66\x61irloop/v1/annotator.proto\x12\x0b\x66\x61irloop.v1\x1a\x18\x66\x61irloop/v1/common.proto\x1a#google/longrunning/operations.proto\x1a\x17google/rpc/status.proto\"h\n\rAnnotatorInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nattributes\x18\x03 \x03(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x0f\n\x07weights\x18\x05 \x03(\t\">\n\x15ListAnnotatorsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"a\n\x16ListAnnotatorsResponse\x12.\n\nannotators\x18\x01 \x03(\x0b\x32\x1a.fairloop.v1.AnnotatorInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"+\n\tImageItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05image\x18\x02 \x01(\x0c\"\x90\x02\n\x12PerceivedAttribute\x12(\n\x06source\x18\x01 \x01(\x0b\x32\x18.fairloop.v1.LabelSource\x12\r\n\x05label\x18\x02 \x01(\t\x12\x15\n\rprobabilities\x18\x03 \x03(\x02\x12\x12\n\x05value\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x11\n\tuncertain\x18\x05 \x01(\x08\x12\x45\n\x0bsensitivity\x18\x06 \x03(\x0b\x32\x30.fairloop.v1.PerceivedAttribute.SensitivityEntry\x1a\x32\n\x10SensitivityEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_value\"\x9a\x02\n\x0f\x46\x61\x63\x65\x44\x65scription\x12\'\n\x06status\x18\x01 \x01(\x0e\x32\x17.fairloop.v1.FaceStatus\x12\x13\n\x0b\x66\x61\x63\x65s_found\x18\x02 \x01(\x05\x12\x0b\n\x03\x62ox\x18\x03 \x03(\x02\x12\x11\n\tlandmarks\x18\x04 \x03(\x02\x12\x0f\n\x07quality\x18\x05 \x01(\x02\x12\x32\n\tperceived\x18\x06 \x03(\x0b\x32\x1f.fairloop.v1.PerceivedAttribute\x12\x36\n\x05scene\x18\x07 \x03(\x0b\x32\'.fairloop.v1.FaceDescription.SceneEntry\x1a,\n\nSceneEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"\x7f\n\x0e\x41nnotatedImage\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12,\n\x04\x66\x61\x63\x65\x18\x02 \x01(\x0b\x32\x1c.fairloop.v1.FaceDescriptionH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"x\n\x15\x41nnotateImagesRequest\x12&\n\x06images\x18\x01 \x03(\x0b\x32\x16.fairloop.v1.ImageItem\x12\x12\n\nannotators\x18\x02 \x03(\t\x12\x12\n\nattributes\x18\x03 \x03(\t\x12\x0f\n\x07\x63ropped\x18\x04 \x01(\x08\"u\n\x16\x41nnotateImagesResponse\x12+\n\x06images\x18\x01 \x03(\x0b\x32\x1b.fairloop.v1.AnnotatedImage\x12.\n\nannotators\x18\x02 \x03(\x0b\x32\x1a.fairloop.v1.AnnotatorInfo\"g\n\x15StreamAnnotateRequest\x12&\n\x06images\x18\x01 \x03(\x0b\x32\x16.fairloop.v1.ImageItem\x12\x12\n\nannotators\x18\x02 \x03(\t\x12\x12\n\nattributes\x18\x03 \x03(\t\"u\n\x16StreamAnnotateResponse\x12+\n\x06images\x18\x01 \x03(\x0b\x32\x1b.fairloop.v1.AnnotatedImage\x12.\n\nannotators\x18\x02 \x03(\x0b\x32\x1a.fairloop.v1.AnnotatorInfo\"\xa0\x01\n\x0f\x41nnotateRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x12\n\nannotators\x18\x02 \x03(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x10\n\x08\x64\x65tached\x18\x04 \x01(\x08\x12\x12\n\nattributes\x18\x05 \x03(\t\x12\x0f\n\x07\x63ropped\x18\x06 \x01(\x08\x12\x1d\n\x03use\x18\x0f \x01(\x0b\x32\x10.fairloop.v1.Use\"\xd3\x01\n\x0e\x41nnotateResult\x12\x13\n\x0b\x61nnotations\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x01(\x03\x12;\n\x08statuses\x18\x03 \x03(\x0b\x32).fairloop.v1.AnnotateResult.StatusesEntry\x12.\n\nannotators\x18\x04 \x03(\x0b\x32\x1a.fairloop.v1.AnnotatorInfo\x1a/\n\rStatusesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\x98\x03\n\x10\x41nnotatorService\x12Y\n\x0eListAnnotators\x12\".fairloop.v1.ListAnnotatorsRequest\x1a#.fairloop.v1.ListAnnotatorsResponse\x12Y\n\x0e\x41nnotateImages\x12\".fairloop.v1.AnnotateImagesRequest\x1a#.fairloop.v1.AnnotateImagesResponse\x12]\n\x0eStreamAnnotate\x12\".fairloop.v1.StreamAnnotateRequest\x1a#.fairloop.v1.StreamAnnotateResponse(\x01\x30\x01\x12o\n\x08\x41nnotate\x12\x1c.fairloop.v1.AnnotateRequest\x1a\x1d.google.longrunning.Operation\"&\xca\x41#\n\x0e\x41nnotateResult\x12\x11OperationMetadatab\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,37 +43,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANNOTATORSERVICE'].methods_by_name['Annotate']._loaded_options = None
   _globals['_ANNOTATORSERVICE'].methods_by_name['Annotate']._serialized_options = b'\312A#\n\016AnnotateResult\022\021OperationMetadata'
   _globals['_ANNOTATORINFO']._serialized_start=132
-  _globals['_ANNOTATORINFO']._serialized_end=219
-  _globals['_LISTANNOTATORSREQUEST']._serialized_start=221
-  _globals['_LISTANNOTATORSREQUEST']._serialized_end=283
-  _globals['_LISTANNOTATORSRESPONSE']._serialized_start=285
-  _globals['_LISTANNOTATORSRESPONSE']._serialized_end=382
-  _globals['_IMAGEITEM']._serialized_start=384
-  _globals['_IMAGEITEM']._serialized_end=427
-  _globals['_PERCEIVEDATTRIBUTE']._serialized_start=430
-  _globals['_PERCEIVEDATTRIBUTE']._serialized_end=702
-  _globals['_PERCEIVEDATTRIBUTE_SENSITIVITYENTRY']._serialized_start=642
-  _globals['_PERCEIVEDATTRIBUTE_SENSITIVITYENTRY']._serialized_end=692
-  _globals['_FACEDESCRIPTION']._serialized_start=705
-  _globals['_FACEDESCRIPTION']._serialized_end=987
-  _globals['_FACEDESCRIPTION_SCENEENTRY']._serialized_start=943
-  _globals['_FACEDESCRIPTION_SCENEENTRY']._serialized_end=987
-  _globals['_ANNOTATEDIMAGE']._serialized_start=989
-  _globals['_ANNOTATEDIMAGE']._serialized_end=1116
-  _globals['_ANNOTATEIMAGESREQUEST']._serialized_start=1118
-  _globals['_ANNOTATEIMAGESREQUEST']._serialized_end=1221
-  _globals['_ANNOTATEIMAGESRESPONSE']._serialized_start=1223
-  _globals['_ANNOTATEIMAGESRESPONSE']._serialized_end=1340
-  _globals['_STREAMANNOTATEREQUEST']._serialized_start=1342
-  _globals['_STREAMANNOTATEREQUEST']._serialized_end=1445
-  _globals['_STREAMANNOTATERESPONSE']._serialized_start=1447
-  _globals['_STREAMANNOTATERESPONSE']._serialized_end=1564
-  _globals['_ANNOTATEREQUEST']._serialized_start=1566
-  _globals['_ANNOTATEREQUEST']._serialized_end=1678
-  _globals['_ANNOTATERESULT']._serialized_start=1681
-  _globals['_ANNOTATERESULT']._serialized_end=1892
-  _globals['_ANNOTATERESULT_STATUSESENTRY']._serialized_start=1845
-  _globals['_ANNOTATERESULT_STATUSESENTRY']._serialized_end=1892
-  _globals['_ANNOTATORSERVICE']._serialized_start=1895
-  _globals['_ANNOTATORSERVICE']._serialized_end=2303
+  _globals['_ANNOTATORINFO']._serialized_end=236
+  _globals['_LISTANNOTATORSREQUEST']._serialized_start=238
+  _globals['_LISTANNOTATORSREQUEST']._serialized_end=300
+  _globals['_LISTANNOTATORSRESPONSE']._serialized_start=302
+  _globals['_LISTANNOTATORSRESPONSE']._serialized_end=399
+  _globals['_IMAGEITEM']._serialized_start=401
+  _globals['_IMAGEITEM']._serialized_end=444
+  _globals['_PERCEIVEDATTRIBUTE']._serialized_start=447
+  _globals['_PERCEIVEDATTRIBUTE']._serialized_end=719
+  _globals['_PERCEIVEDATTRIBUTE_SENSITIVITYENTRY']._serialized_start=659
+  _globals['_PERCEIVEDATTRIBUTE_SENSITIVITYENTRY']._serialized_end=709
+  _globals['_FACEDESCRIPTION']._serialized_start=722
+  _globals['_FACEDESCRIPTION']._serialized_end=1004
+  _globals['_FACEDESCRIPTION_SCENEENTRY']._serialized_start=960
+  _globals['_FACEDESCRIPTION_SCENEENTRY']._serialized_end=1004
+  _globals['_ANNOTATEDIMAGE']._serialized_start=1006
+  _globals['_ANNOTATEDIMAGE']._serialized_end=1133
+  _globals['_ANNOTATEIMAGESREQUEST']._serialized_start=1135
+  _globals['_ANNOTATEIMAGESREQUEST']._serialized_end=1255
+  _globals['_ANNOTATEIMAGESRESPONSE']._serialized_start=1257
+  _globals['_ANNOTATEIMAGESRESPONSE']._serialized_end=1374
+  _globals['_STREAMANNOTATEREQUEST']._serialized_start=1376
+  _globals['_STREAMANNOTATEREQUEST']._serialized_end=1479
+  _globals['_STREAMANNOTATERESPONSE']._serialized_start=1481
+  _globals['_STREAMANNOTATERESPONSE']._serialized_end=1598
+  _globals['_ANNOTATEREQUEST']._serialized_start=1601
+  _globals['_ANNOTATEREQUEST']._serialized_end=1761
+  _globals['_ANNOTATERESULT']._serialized_start=1764
+  _globals['_ANNOTATERESULT']._serialized_end=1975
+  _globals['_ANNOTATERESULT_STATUSESENTRY']._serialized_start=1928
+  _globals['_ANNOTATERESULT_STATUSESENTRY']._serialized_end=1975
+  _globals['_ANNOTATORSERVICE']._serialized_start=1978
+  _globals['_ANNOTATORSERVICE']._serialized_end=2386
 # @@protoc_insertion_point(module_scope)

@@ -10,16 +10,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AnnotatorInfo(_message.Message):
-    __slots__ = ("name", "version", "attributes", "description")
+    __slots__ = ("name", "version", "attributes", "description", "weights")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     attributes: _containers.RepeatedScalarFieldContainer[str]
     description: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., attributes: _Optional[_Iterable[str]] = ..., description: _Optional[str] = ...) -> None: ...
+    weights: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., attributes: _Optional[_Iterable[str]] = ..., description: _Optional[str] = ..., weights: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListAnnotatorsRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
@@ -104,14 +106,16 @@ class AnnotatedImage(_message.Message):
     def __init__(self, item_id: _Optional[str] = ..., face: _Optional[_Union[FaceDescription, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
 
 class AnnotateImagesRequest(_message.Message):
-    __slots__ = ("images", "annotators", "attributes")
+    __slots__ = ("images", "annotators", "attributes", "cropped")
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     ANNOTATORS_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    CROPPED_FIELD_NUMBER: _ClassVar[int]
     images: _containers.RepeatedCompositeFieldContainer[ImageItem]
     annotators: _containers.RepeatedScalarFieldContainer[str]
     attributes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, images: _Optional[_Iterable[_Union[ImageItem, _Mapping]]] = ..., annotators: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Iterable[str]] = ...) -> None: ...
+    cropped: bool
+    def __init__(self, images: _Optional[_Iterable[_Union[ImageItem, _Mapping]]] = ..., annotators: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Iterable[str]] = ..., cropped: _Optional[bool] = ...) -> None: ...
 
 class AnnotateImagesResponse(_message.Message):
     __slots__ = ("images", "annotators")
@@ -140,18 +144,22 @@ class StreamAnnotateResponse(_message.Message):
     def __init__(self, images: _Optional[_Iterable[_Union[AnnotatedImage, _Mapping]]] = ..., annotators: _Optional[_Iterable[_Union[AnnotatorInfo, _Mapping]]] = ...) -> None: ...
 
 class AnnotateRequest(_message.Message):
-    __slots__ = ("dataset", "annotators", "request_id", "detached", "attributes")
+    __slots__ = ("dataset", "annotators", "request_id", "detached", "attributes", "cropped", "use")
     DATASET_FIELD_NUMBER: _ClassVar[int]
     ANNOTATORS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DETACHED_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    CROPPED_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     annotators: _containers.RepeatedScalarFieldContainer[str]
     request_id: str
     detached: bool
     attributes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, dataset: _Optional[str] = ..., annotators: _Optional[_Iterable[str]] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., attributes: _Optional[_Iterable[str]] = ...) -> None: ...
+    cropped: bool
+    use: _common_pb2.Use
+    def __init__(self, dataset: _Optional[str] = ..., annotators: _Optional[_Iterable[str]] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., attributes: _Optional[_Iterable[str]] = ..., cropped: _Optional[bool] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ...) -> None: ...
 
 class AnnotateResult(_message.Message):
     __slots__ = ("annotations", "images", "statuses", "annotators")

@@ -52,6 +52,14 @@ class LabelSource(_message.Message):
     version: str
     def __init__(self, attribute: _Optional[str] = ..., annotator: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
+class Use(_message.Message):
+    __slots__ = ("policy", "acknowledge")
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGE_FIELD_NUMBER: _ClassVar[int]
+    policy: str
+    acknowledge: str
+    def __init__(self, policy: _Optional[str] = ..., acknowledge: _Optional[str] = ...) -> None: ...
+
 class OperationMetadata(_message.Message):
     __slots__ = ("method", "state", "attempt", "owner", "stage", "done", "total", "unit", "rate", "eta_seconds", "create_time", "update_time", "measures")
     class MeasuresEntry(_message.Message):

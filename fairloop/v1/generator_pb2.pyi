@@ -113,7 +113,7 @@ class Acceptance(_message.Message):
     def __init__(self, sources: _Optional[_Iterable[_Union[_common_pb2.LabelSource, _Mapping]]] = ..., min_quality: _Optional[float] = ..., max_candidates_per_image: _Optional[int] = ..., min_consistency: _Optional[float] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("model", "quotas", "seed", "acceptance", "within_subject", "dataset", "request_id", "detached", "first_subject", "purpose")
+    __slots__ = ("model", "quotas", "seed", "acceptance", "within_subject", "dataset", "request_id", "detached", "first_subject", "purpose", "use")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     QUOTAS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
@@ -124,6 +124,7 @@ class GenerateRequest(_message.Message):
     DETACHED_FIELD_NUMBER: _ClassVar[int]
     FIRST_SUBJECT_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
     model: str
     quotas: _containers.RepeatedCompositeFieldContainer[Quota]
     seed: int
@@ -134,7 +135,8 @@ class GenerateRequest(_message.Message):
     detached: bool
     first_subject: int
     purpose: str
-    def __init__(self, model: _Optional[str] = ..., quotas: _Optional[_Iterable[_Union[Quota, _Mapping]]] = ..., seed: _Optional[int] = ..., acceptance: _Optional[_Union[Acceptance, _Mapping]] = ..., within_subject: _Optional[float] = ..., dataset: _Optional[str] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., first_subject: _Optional[int] = ..., purpose: _Optional[str] = ...) -> None: ...
+    use: _common_pb2.Use
+    def __init__(self, model: _Optional[str] = ..., quotas: _Optional[_Iterable[_Union[Quota, _Mapping]]] = ..., seed: _Optional[int] = ..., acceptance: _Optional[_Union[Acceptance, _Mapping]] = ..., within_subject: _Optional[float] = ..., dataset: _Optional[str] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., first_subject: _Optional[int] = ..., purpose: _Optional[str] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ...) -> None: ...
 
 class QuotaResult(_message.Message):
     __slots__ = ("cell", "subjects_wanted", "subjects", "images", "candidate_subjects", "candidate_images", "no_face")
@@ -191,20 +193,22 @@ class LatentSampler(_message.Message):
     def __init__(self, annotations: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[_common_pb2.LabelSource, _Mapping]]] = ..., attributes: _Optional[_Iterable[str]] = ..., target: _Optional[_Mapping[str, float]] = ..., max_shift: _Optional[float] = ...) -> None: ...
 
 class FineTuneGeneratorRequest(_message.Message):
-    __slots__ = ("model", "target_model", "latent_sampler", "seed", "request_id", "detached")
+    __slots__ = ("model", "target_model", "latent_sampler", "seed", "request_id", "detached", "use")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TARGET_MODEL_FIELD_NUMBER: _ClassVar[int]
     LATENT_SAMPLER_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DETACHED_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
     model: str
     target_model: str
     latent_sampler: LatentSampler
     seed: int
     request_id: str
     detached: bool
-    def __init__(self, model: _Optional[str] = ..., target_model: _Optional[str] = ..., latent_sampler: _Optional[_Union[LatentSampler, _Mapping]] = ..., seed: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ...) -> None: ...
+    use: _common_pb2.Use
+    def __init__(self, model: _Optional[str] = ..., target_model: _Optional[str] = ..., latent_sampler: _Optional[_Union[LatentSampler, _Mapping]] = ..., seed: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ...) -> None: ...
 
 class NuisanceShift(_message.Message):
     __slots__ = ("attribute", "nuisance", "naive", "used", "r_squared")

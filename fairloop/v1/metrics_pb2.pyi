@@ -126,7 +126,7 @@ class ComputeSummaryResponse(_message.Message):
     def __init__(self, summaries: _Optional[_Iterable[_Union[SummaryValue, _Mapping]]] = ..., conventions: _Optional[_Mapping[str, str]] = ..., flags: _Optional[_Iterable[str]] = ..., worst: _Optional[_Iterable[_Union[WorstGroups, _Mapping]]] = ...) -> None: ...
 
 class AuditDistributionRequest(_message.Message):
-    __slots__ = ("annotations", "sources", "target", "before_annotations", "role", "seed", "request_id", "detached", "clusters", "confusion")
+    __slots__ = ("annotations", "sources", "target", "before_annotations", "role", "seed", "request_id", "detached", "clusters", "confusion", "use")
     class TargetEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -144,6 +144,7 @@ class AuditDistributionRequest(_message.Message):
     DETACHED_FIELD_NUMBER: _ClassVar[int]
     CLUSTERS_FIELD_NUMBER: _ClassVar[int]
     CONFUSION_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
     annotations: str
     sources: _containers.RepeatedCompositeFieldContainer[_common_pb2.LabelSource]
     target: _containers.ScalarMap[str, float]
@@ -154,7 +155,8 @@ class AuditDistributionRequest(_message.Message):
     detached: bool
     clusters: str
     confusion: _containers.RepeatedCompositeFieldContainer[ConfusionRow]
-    def __init__(self, annotations: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[_common_pb2.LabelSource, _Mapping]]] = ..., target: _Optional[_Mapping[str, float]] = ..., before_annotations: _Optional[str] = ..., role: _Optional[str] = ..., seed: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., clusters: _Optional[str] = ..., confusion: _Optional[_Iterable[_Union[ConfusionRow, _Mapping]]] = ...) -> None: ...
+    use: _common_pb2.Use
+    def __init__(self, annotations: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[_common_pb2.LabelSource, _Mapping]]] = ..., target: _Optional[_Mapping[str, float]] = ..., before_annotations: _Optional[str] = ..., role: _Optional[str] = ..., seed: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., clusters: _Optional[str] = ..., confusion: _Optional[_Iterable[_Union[ConfusionRow, _Mapping]]] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ...) -> None: ...
 
 class ConfusionRow(_message.Message):
     __slots__ = ("truth", "labels")
@@ -184,7 +186,7 @@ class Grouping(_message.Message):
     def __init__(self, annotations: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[_common_pb2.LabelSource, _Mapping]]] = ..., groups: _Optional[_Iterable[str]] = ..., min_agreement: _Optional[float] = ...) -> None: ...
 
 class EvaluateVerificationRequest(_message.Message):
-    __slots__ = ("embeddings", "grouping", "fmr", "seed", "replicates", "request_id", "detached", "threshold", "policy", "alpha", "impostors", "threshold_in_replicates")
+    __slots__ = ("embeddings", "grouping", "fmr", "seed", "replicates", "request_id", "detached", "threshold", "policy", "alpha", "impostors", "threshold_in_replicates", "use")
     EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
     GROUPING_FIELD_NUMBER: _ClassVar[int]
     FMR_FIELD_NUMBER: _ClassVar[int]
@@ -197,6 +199,7 @@ class EvaluateVerificationRequest(_message.Message):
     ALPHA_FIELD_NUMBER: _ClassVar[int]
     IMPOSTORS_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_IN_REPLICATES_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
     embeddings: str
     grouping: Grouping
     fmr: float
@@ -209,10 +212,11 @@ class EvaluateVerificationRequest(_message.Message):
     alpha: float
     impostors: str
     threshold_in_replicates: str
-    def __init__(self, embeddings: _Optional[str] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., fmr: _Optional[float] = ..., seed: _Optional[int] = ..., replicates: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., threshold: _Optional[float] = ..., policy: _Optional[str] = ..., alpha: _Optional[float] = ..., impostors: _Optional[str] = ..., threshold_in_replicates: _Optional[str] = ...) -> None: ...
+    use: _common_pb2.Use
+    def __init__(self, embeddings: _Optional[str] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., fmr: _Optional[float] = ..., seed: _Optional[int] = ..., replicates: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., threshold: _Optional[float] = ..., policy: _Optional[str] = ..., alpha: _Optional[float] = ..., impostors: _Optional[str] = ..., threshold_in_replicates: _Optional[str] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ...) -> None: ...
 
 class EvaluateClassificationRequest(_message.Message):
-    __slots__ = ("predictions", "annotated", "grouping", "positive", "seed", "replicates", "request_id", "detached")
+    __slots__ = ("predictions", "annotated", "grouping", "positive", "seed", "replicates", "request_id", "detached", "use")
     PREDICTIONS_FIELD_NUMBER: _ClassVar[int]
     ANNOTATED_FIELD_NUMBER: _ClassVar[int]
     GROUPING_FIELD_NUMBER: _ClassVar[int]
@@ -221,6 +225,7 @@ class EvaluateClassificationRequest(_message.Message):
     REPLICATES_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DETACHED_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
     predictions: str
     annotated: AnnotatedLabels
     grouping: Grouping
@@ -229,7 +234,8 @@ class EvaluateClassificationRequest(_message.Message):
     replicates: int
     request_id: str
     detached: bool
-    def __init__(self, predictions: _Optional[str] = ..., annotated: _Optional[_Union[AnnotatedLabels, _Mapping]] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., positive: _Optional[str] = ..., seed: _Optional[int] = ..., replicates: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ...) -> None: ...
+    use: _common_pb2.Use
+    def __init__(self, predictions: _Optional[str] = ..., annotated: _Optional[_Union[AnnotatedLabels, _Mapping]] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., positive: _Optional[str] = ..., seed: _Optional[int] = ..., replicates: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ...) -> None: ...
 
 class AnnotatedLabels(_message.Message):
     __slots__ = ("annotations", "source")
@@ -248,7 +254,7 @@ class Arm(_message.Message):
     def __init__(self, name: _Optional[str] = ..., embeddings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CompareRecognizersRequest(_message.Message):
-    __slots__ = ("baseline", "candidate", "grouping", "fmr", "tolerance", "seed", "replicates", "request_id", "detached", "measure", "self_graded")
+    __slots__ = ("baseline", "candidate", "grouping", "fmr", "tolerance", "seed", "replicates", "request_id", "detached", "measure", "self_graded", "use")
     BASELINE_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_FIELD_NUMBER: _ClassVar[int]
     GROUPING_FIELD_NUMBER: _ClassVar[int]
@@ -260,6 +266,7 @@ class CompareRecognizersRequest(_message.Message):
     DETACHED_FIELD_NUMBER: _ClassVar[int]
     MEASURE_FIELD_NUMBER: _ClassVar[int]
     SELF_GRADED_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
     baseline: Arm
     candidate: Arm
     grouping: Grouping
@@ -271,21 +278,24 @@ class CompareRecognizersRequest(_message.Message):
     detached: bool
     measure: str
     self_graded: bool
-    def __init__(self, baseline: _Optional[_Union[Arm, _Mapping]] = ..., candidate: _Optional[_Union[Arm, _Mapping]] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., fmr: _Optional[float] = ..., tolerance: _Optional[float] = ..., seed: _Optional[int] = ..., replicates: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., measure: _Optional[str] = ..., self_graded: _Optional[bool] = ...) -> None: ...
+    use: _common_pb2.Use
+    def __init__(self, baseline: _Optional[_Union[Arm, _Mapping]] = ..., candidate: _Optional[_Union[Arm, _Mapping]] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., fmr: _Optional[float] = ..., tolerance: _Optional[float] = ..., seed: _Optional[int] = ..., replicates: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., measure: _Optional[str] = ..., self_graded: _Optional[bool] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ...) -> None: ...
 
 class RenderReportRequest(_message.Message):
-    __slots__ = ("reports", "context_json", "grids", "request_id", "detached")
+    __slots__ = ("reports", "context_json", "grids", "request_id", "detached", "use")
     REPORTS_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_JSON_FIELD_NUMBER: _ClassVar[int]
     GRIDS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DETACHED_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
     reports: _containers.RepeatedScalarFieldContainer[str]
     context_json: str
     grids: _containers.RepeatedCompositeFieldContainer[FaceGrid]
     request_id: str
     detached: bool
-    def __init__(self, reports: _Optional[_Iterable[str]] = ..., context_json: _Optional[str] = ..., grids: _Optional[_Iterable[_Union[FaceGrid, _Mapping]]] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ...) -> None: ...
+    use: _common_pb2.Use
+    def __init__(self, reports: _Optional[_Iterable[str]] = ..., context_json: _Optional[str] = ..., grids: _Optional[_Iterable[_Union[FaceGrid, _Mapping]]] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ...) -> None: ...
 
 class FaceGrid(_message.Message):
     __slots__ = ("dataset", "annotations", "sources", "caption", "per_cell")
@@ -300,3 +310,33 @@ class FaceGrid(_message.Message):
     caption: str
     per_cell: int
     def __init__(self, dataset: _Optional[str] = ..., annotations: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[_common_pb2.LabelSource, _Mapping]]] = ..., caption: _Optional[str] = ..., per_cell: _Optional[int] = ...) -> None: ...
+
+class FindLeaksRequest(_message.Message):
+    __slots__ = ("dataset", "against", "embeddings", "against_embeddings", "threshold_embeddings", "fmr", "radius", "annotations", "sources", "thumbnails", "request_id", "detached", "use")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    AGAINST_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
+    AGAINST_EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
+    FMR_FIELD_NUMBER: _ClassVar[int]
+    RADIUS_FIELD_NUMBER: _ClassVar[int]
+    ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    THUMBNAILS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DETACHED_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    against: _containers.RepeatedScalarFieldContainer[str]
+    embeddings: str
+    against_embeddings: _containers.RepeatedScalarFieldContainer[str]
+    threshold_embeddings: str
+    fmr: float
+    radius: int
+    annotations: str
+    sources: _containers.RepeatedCompositeFieldContainer[_common_pb2.LabelSource]
+    thumbnails: bool
+    request_id: str
+    detached: bool
+    use: _common_pb2.Use
+    def __init__(self, dataset: _Optional[str] = ..., against: _Optional[_Iterable[str]] = ..., embeddings: _Optional[str] = ..., against_embeddings: _Optional[_Iterable[str]] = ..., threshold_embeddings: _Optional[str] = ..., fmr: _Optional[float] = ..., radius: _Optional[int] = ..., annotations: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[_common_pb2.LabelSource, _Mapping]]] = ..., thumbnails: _Optional[bool] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ...) -> None: ...

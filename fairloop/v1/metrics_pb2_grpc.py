@@ -62,6 +62,11 @@ class MetricsServiceStub:
                 request_serializer=fairloop_dot_v1_dot_metrics__pb2.CompareRecognizersRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.FindLeaks = channel.unary_unary(
+                '/fairloop.v1.MetricsService/FindLeaks',
+                request_serializer=fairloop_dot_v1_dot_metrics__pb2.FindLeaksRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
         self.RenderReport = channel.unary_unary(
                 '/fairloop.v1.MetricsService/RenderReport',
                 request_serializer=fairloop_dot_v1_dot_metrics__pb2.RenderReportRequest.SerializeToString,
@@ -109,6 +114,14 @@ class MetricsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindLeaks(self, request, context):
+        """Images of one set that are also in others: equal bytes, pictures that look
+        alike, faces that a recogniser takes for one person. No search for a person.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RenderReport(self, request, context):
         """One HTML page, with its plots, of other reports.
         """
@@ -142,6 +155,11 @@ def add_MetricsServiceServicer_to_server(servicer, server):
             'CompareRecognizers': grpc.unary_unary_rpc_method_handler(
                     servicer.CompareRecognizers,
                     request_deserializer=fairloop_dot_v1_dot_metrics__pb2.CompareRecognizersRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'FindLeaks': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindLeaks,
+                    request_deserializer=fairloop_dot_v1_dot_metrics__pb2.FindLeaksRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
             'RenderReport': grpc.unary_unary_rpc_method_handler(
@@ -286,6 +304,33 @@ class MetricsService:
             target,
             '/fairloop.v1.MetricsService/CompareRecognizers',
             fairloop_dot_v1_dot_metrics__pb2.CompareRecognizersRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindLeaks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairloop.v1.MetricsService/FindLeaks',
+            fairloop_dot_v1_dot_metrics__pb2.FindLeaksRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,

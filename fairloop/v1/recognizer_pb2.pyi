@@ -153,16 +153,18 @@ class ListRecognizerModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[RecognizerModel, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., unreadable: _Optional[int] = ...) -> None: ...
 
 class EmbedRequest(_message.Message):
-    __slots__ = ("dataset", "model", "request_id", "detached")
+    __slots__ = ("dataset", "model", "request_id", "detached", "use")
     DATASET_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DETACHED_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     model: str
     request_id: str
     detached: bool
-    def __init__(self, dataset: _Optional[str] = ..., model: _Optional[str] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ...) -> None: ...
+    use: _common_pb2.Use
+    def __init__(self, dataset: _Optional[str] = ..., model: _Optional[str] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ...) -> None: ...
 
 class EmbedResult(_message.Message):
     __slots__ = ("embeddings", "images", "statuses", "model")
@@ -202,20 +204,22 @@ class TrainingOptions(_message.Message):
     def __init__(self, epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., schedule: _Optional[_Union[Schedule, str]] = ..., margin: _Optional[float] = ..., scale: _Optional[float] = ..., checkpoint_steps: _Optional[int] = ...) -> None: ...
 
 class FineTuneRecognizerRequest(_message.Message):
-    __slots__ = ("dataset", "target_model", "seed", "options", "request_id", "detached")
+    __slots__ = ("dataset", "target_model", "seed", "options", "request_id", "detached", "use")
     DATASET_FIELD_NUMBER: _ClassVar[int]
     TARGET_MODEL_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DETACHED_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     target_model: str
     seed: int
     options: TrainingOptions
     request_id: str
     detached: bool
-    def __init__(self, dataset: _Optional[str] = ..., target_model: _Optional[str] = ..., seed: _Optional[int] = ..., options: _Optional[_Union[TrainingOptions, _Mapping]] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ...) -> None: ...
+    use: _common_pb2.Use
+    def __init__(self, dataset: _Optional[str] = ..., target_model: _Optional[str] = ..., seed: _Optional[int] = ..., options: _Optional[_Union[TrainingOptions, _Mapping]] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ...) -> None: ...
 
 class FineTuneRecognizerResult(_message.Message):
     __slots__ = ("model", "steps", "images", "subjects", "loss")

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from fairloop import names, taxonomy
 from fairloop.dataset import Dataset, open_dataset
 from fairloop.errors import InvalidInput, PreconditionFailed
-from fairloop.manifest import Manifest
+from fairloop.manifest import Manifest, inherited_terms
 from fairloop.reporting.bundle import audit_files
 from fairloop.seeds import check_seed
 from fairloop.standalone.evaluation import Tell
 from fairloop.stats import audit_distribution, compare_audits
 from fairloop.stats.audit_report import AuditReport
 from fairloop.store import ObjectStore
-from fairloop.table_store import ANNOTATIONS, read_table
+from fairloop.table_store import ANNOTATIONS
 from fairloop.tables import input_digest
 from fairloop.v1 import metrics_pb2
-from services.metrics.labels import cells_of, check_sources, image_labels, resolved, source_text
+from services.metrics.labels import cells_of, check_sources, image_labels, read_labels, source_text
 from services.metrics.reports import Made, inputs_of
 
 ROLES = ("judging", "steering")
@@ -88,13 +88,14 @@ def audit(store: ObjectStore, request: metrics_pb2.AuditDistributionRequest, tel
     tell("figures", 1, 2)
     files = audit_files(report, facts, change=change, before=before)
     summary = {**report.to_dict(), **facts, **({"change": change.to_dict()} if change else {})}
-    return Made("audit", files, summary, f"{headline} (labels: {found.source})", inputs)
+    return Made(
+        "audit", files, summary, f"{headline} (labels: {found.source})", inputs, inherited_terms(read)
+    )
 
 
 def shares(store: ObjectStore, request: metrics_pb2.AuditDistributionRequest, annotations: str) -> Audited:
     """The audit of one table."""
-    manifest, table = read_table(store, annotations, ANNOTATIONS)
-    sources = resolved(manifest, request.sources)
+    manifest, sources, table = read_labels(store, annotations, request.sources)
     dataset = open_dataset(store, manifest.parents[0])
     requested = dataset.index["requested_cell"].to_pylist()
     cells = cells_of(sources)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fairloop import names
 from fairloop.dataset import open_dataset
 from fairloop.errors import InvalidInput, PreconditionFailed
-from fairloop.manifest import Manifest
+from fairloop.manifest import Manifest, inherited_terms
 from fairloop.reporting.bundle import classification_files
 from fairloop.standalone.evaluation import DEFAULT_REPLICATES, Tell
 from fairloop.stats.classification import classification_fairness
@@ -27,6 +27,7 @@ from services.metrics.labels import (
     attribute_labels,
     check_sources,
     image_labels,
+    read_labels,
     resolved,
     source_text,
 )
@@ -86,8 +87,9 @@ def evaluate(store: ObjectStore, request: metrics_pb2.EvaluateClassificationRequ
     found = (
         read_predictions(store, request) if request.predictions else read_annotated(store, request.annotated)
     )
-    manifest, annotations = read_table(store, request.grouping.annotations, ANNOTATIONS)
-    sources = resolved(manifest, request.grouping.sources)
+    manifest, sources, annotations = read_labels(
+        store, request.grouping.annotations, request.grouping.sources
+    )
     labels = image_labels(annotations, sources, open_dataset(store, manifest.parents[0]))
     by_image = dict(zip(annotations["image_id"].to_pylist(), labels, strict=True))
     missing = [image for image in found.image_ids if image not in by_image]
@@ -122,9 +124,8 @@ def evaluate(store: ObjectStore, request: metrics_pb2.EvaluateClassificationRequ
     files = classification_files(report, facts)
     counts = report.counts
     headline = f"{counts['images']} images in {counts['groups']} groups, class {report.positive}"
-    return Made(
-        "classification", files, {**report.to_dict(), **facts}, headline, inputs, found.manifest.terms
-    )
+    terms = inherited_terms([found.manifest, manifest])
+    return Made("classification", files, {**report.to_dict(), **facts}, headline, inputs, terms)
 
 
 def read_predictions(store: ObjectStore, request: metrics_pb2.EvaluateClassificationRequest) -> Predicted:

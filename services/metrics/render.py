@@ -107,9 +107,14 @@ def render(store: ObjectStore, request: metrics_pb2.RenderReportRequest, tell: T
     for plot in drawn:
         files[f"{plot.figure.name}.svg"] = plot.figure.svg.encode()
         files[f"{plot.figure.name}.png"] = plot.png
-    read = [*manifests, *(manifest.load(store, name, DATASET) for name in shown)]
+    labels = dict.fromkeys(grid.annotations for grid in request.grids)
+    read = [
+        *manifests,
+        *(manifest.load(store, name, DATASET) for name in shown),
+        *(manifest.load(store, name, ANNOTATIONS) for name in labels),
+    ]
     headline = document.verdict.sentence if document.verdict else document.title
-    return Made("page", files, body, headline, inputs_of(read), inherited_terms(manifests))
+    return Made("page", files, body, headline, inputs_of(read), inherited_terms(read))
 
 
 def place_of(kind: str, report: dict[str, Any]) -> str:

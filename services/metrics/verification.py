@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fairloop import names, taxonomy
 from fairloop.dataset import open_dataset
 from fairloop.errors import InvalidInput, PreconditionFailed
-from fairloop.manifest import Manifest
+from fairloop.manifest import Manifest, inherited_terms
 from fairloop.reporting.bundle import comparison_files
 from fairloop.seeds import check_seed
 from fairloop.standalone.evaluation import (
@@ -40,7 +40,7 @@ from services.metrics.labels import (
     check_sources,
     group_subjects,
     image_labels,
-    resolved,
+    read_labels,
     source_text,
 )
 from services.metrics.reports import Made, inputs_of
@@ -156,8 +156,7 @@ class Faces:
 
 def read_faces(store: ObjectStore, table: pa.Table, grouping: metrics_pb2.Grouping) -> Faces:
     """Puts the subjects of an embedding table into groups by the grouping's annotation table."""
-    manifest, annotations = read_table(store, grouping.annotations, ANNOTATIONS)
-    sources = resolved(manifest, grouping.sources)
+    manifest, sources, annotations = read_labels(store, grouping.annotations, grouping.sources)
     labels = image_labels(annotations, sources, open_dataset(store, manifest.parents[0]))
     by_image = dict(zip(annotations["image_id"].to_pylist(), labels, strict=True))
     image_ids = table["image_id"].to_pylist()
@@ -198,7 +197,8 @@ def evaluate(store: ObjectStore, request: metrics_pb2.EvaluateVerificationReques
     )
     garbe = report.summaries["garbe"].value
     headline = f"GARBE {garbe:.3f} at FMR {report.fmr:.4g}" if garbe is not None else "GARBE has no value"
-    return Made("verification", files, {**report.to_dict(), **facts}, headline, inputs, manifest.terms)
+    terms = inherited_terms([manifest, faces.manifest])
+    return Made("verification", files, {**report.to_dict(), **facts}, headline, inputs, terms)
 
 
 def compare(store: ObjectStore, request: metrics_pb2.CompareRecognizersRequest, tell: Tell) -> Made:
@@ -255,7 +255,8 @@ def compare(store: ObjectStore, request: metrics_pb2.CompareRecognizersRequest, 
         **facts,
         "densities": {name: [d.to_dict() for d in found] for name, found in densities.items()},
     }
-    return Made("comparison", files, summary, report.decision.sentence, inputs)
+    terms = inherited_terms([*read, faces.manifest])
+    return Made("comparison", files, summary, report.decision.sentence, inputs, terms)
 
 
 def grouping_facts(faces: Faces, inputs: Mapping[str, str]) -> dict[str, Any]:

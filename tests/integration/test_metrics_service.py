@@ -204,7 +204,13 @@ def test_a_comparison_is_that_of_the_statistics_and_its_page_says_the_verdict(
     asked = RenderReportRequest(reports=[before.report, after.report, made.report], grids=[grid])
     page = metrics.render_report(asked).result(60)
     parents = manifest.load(world.store, page.report, "fairloop.report/1").parents
-    assert set(parents) == {before.report, after.report, made.report, world.dataset.name}
+    assert set(parents) == {
+        before.report,
+        after.report,
+        made.report,
+        world.dataset.name,
+        world.annotations,
+    }, "reports, and the faces that are shown with the labels they are shown under"
     for report in (made.report, page.report):
         assert expected.decision.verdict.value in part(world.store, report, "index.html").decode().lower()
 
