@@ -6,6 +6,11 @@ they see, and how their output becomes an answer, is the package's own
 `predict`: chips aligned to dlib's mean face with a margin of 0.2, 32 × 32 for
 gender and 64 × 64 for age, minus the channel means, divided by 256; graph
 optimisation off and one thread a session, which its manifest prescribes.
+
+Both files hold weights so small that they change no bit of any answer, some of
+them subnormal, and a processor multiplies subnormal numbers many times more
+slowly: fifteen dead filters of the age network's first layer took 60 % of its
+time. They are made zero when the network is loaded.
 """
 
 from __future__ import annotations
@@ -13,10 +18,12 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+import onnx
 import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
@@ -31,8 +38,10 @@ PADDING = 0.2
 CHANNEL_MEANS = np.array([122.781998, 117.000999, 104.297997], np.float32)
 CLASS_YEARS = np.array([0.25, *range(1, 81)], np.float32)
 CHIP_SIZES: Mapping[str, int] = {"gender": 32, "age": 64}
-# Small pieces keep all threads busy on a batch of 64.
+# More faces at a time are no faster; few keep all threads busy to the end of a batch.
 PIECE = 16
+# Times an input (under 1) far below half a step of the smallest bias beside it, 1e-8.
+WITHOUT_EFFECT = 1e-30
 
 
 class AgeAndGender:
@@ -65,6 +74,7 @@ class AgeAndGender:
         self.version = version_of({path.name: path.read_bytes() for path in (age, gender)})
         paths = {"gender": gender, "age": age}
         self._sessions = {attribute: _session(paths[attribute], attribute) for attribute in self.attributes}
+        self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=self.name)
 
     @classmethod
@@ -75,7 +85,10 @@ class AgeAndGender:
 
     def annotate(self, faces: Sequence[Face]) -> list[Mapping[str, Guess]]:
         """Gender and age of each face; the answer for a face does not depend on the others."""
-        pieces = [faces[start : start + PIECE] for start in range(0, len(faces), PIECE)]
+        # As many pieces for each thread, all of one size: no thread waits for another's last piece.
+        count = min(self._threads * -(-len(faces) // (PIECE * self._threads)), len(faces))
+        edges = [len(faces) * piece // count for piece in range(count + 1)] if count else []
+        pieces = [faces[start:stop] for start, stop in pairwise(edges)]
         return [guesses for piece in self._pool.map(self._annotate, pieces) for guesses in piece]
 
     def _annotate(self, faces: Sequence[Face]) -> list[Mapping[str, Guess]]:
@@ -120,13 +133,28 @@ def age_guesses(probabilities: NDArray[np.float32]) -> list[Guess]:
     ]
 
 
+def without_tiny_weights(network: bytes) -> bytes:
+    """An ONNX network whose float32 weights below 1e-30 are zero: the same answers, bit for bit, sooner.
+
+    True of these two networks, not of any. Raises what `onnx` raises for bytes that are no network.
+    """
+    model = onnx.load_model_from_string(network)
+    for stored in model.graph.initializer:
+        if stored.data_type == onnx.TensorProto.FLOAT:
+            weights = onnx.numpy_helper.to_array(stored)
+            kept = np.where(np.abs(weights) < WITHOUT_EFFECT, np.float32(0), weights)
+            stored.CopyFrom(onnx.numpy_helper.from_array(kept, stored.name))
+    return model.SerializeToString()
+
+
 def _session(path: Path, attribute: str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions share no public base
+        network = without_tiny_weights(path.read_bytes())
+        session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # those of onnx and onnxruntime share no public base
         raise InvalidInput(attribute, f"{path.name} is no ONNX network ({error})") from error
     classes = {"gender": 2, "age": len(CLASS_YEARS)}[attribute]
     size = CHIP_SIZES[attribute]

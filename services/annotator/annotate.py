@@ -11,6 +11,7 @@ from fairloop import names
 from fairloop.dataset import Dataset, open_dataset
 from fairloop.errors import InvalidInput
 from fairloop.manifest import inherited_terms
+from fairloop.registry import weights_terms
 from fairloop.serving.methods import Method, Pools, Shard, ShardContext, ShardOutput
 from fairloop.serving.runner import RunningOperation
 from fairloop.store import ObjectStore
@@ -38,7 +39,7 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
     async def run(operation: RunningOperation) -> annotator_pb2.AnnotateResult:
         request: annotator_pb2.AnnotateRequest = operation.request
         dataset = await pools.io(Dataset.open, store, request.dataset)
-        chosen = engine.select(request.annotators, request.attributes)
+        chosen = engine.select(request.annotators, request.attributes, cropped=request.cropped)
         guesses = chosen.guesses
         versions = {annotator.name: annotator.version for annotator in chosen.annotators}
         made_from = [dataset.name, *(f"{name}@{version}" for name, version in sorted(versions.items()))]
@@ -58,8 +59,13 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
             made = await pools.io(
                 table.finish,
                 {f"status_{status}": count for status, count in sorted(statuses.items())},
-                inherited_terms([dataset.manifest]),
-                {"annotators": versions, "guesses": [list(guess) for guess in guesses]},
+                inherited_terms([dataset.manifest], weights_terms(chosen.weights)),
+                {
+                    "annotators": versions,
+                    "guesses": [list(guess) for guess in guesses],
+                    "weights": list(chosen.weights),
+                    "cropped": chosen.cropped,
+                },
                 ("onnxruntime", "dlib-bin"),
             )
         except BaseException:
@@ -77,7 +83,7 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
     ) -> ShardOutput:
         dataset = await pools.io(open_dataset, store, request.dataset)
         images = await pools.io(lambda: list(dataset.images(spec["start"], spec["stop"])))
-        chosen = engine.select(request.annotators, request.attributes)
+        chosen = engine.select(request.annotators, request.attributes, cropped=request.cropped)
         records: list[Mapping[str, Any]] = []
         for start in range(0, len(images), BATCH_IMAGES):
             batch = images[start : start + BATCH_IMAGES]
@@ -90,7 +96,10 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
         part = await context.put(hashlib.sha256(data).hexdigest(), data)
         return ShardOutput((part,), units=len(images))
 
-    return Method(NAME, annotator_pb2.AnnotateRequest, validate, run, shard)
+    def weights(request: annotator_pb2.AnnotateRequest) -> Sequence[str]:
+        return engine.select(request.annotators, request.attributes).weights
+
+    return Method(NAME, annotator_pb2.AnnotateRequest, validate, run, shard, derives=False, weights=weights)
 
 
 __all__: Sequence[str] = ["NAME", "make_method"]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fairloop import stages
 from fairloop.tables import FaceRow, Guess
-from services.annotator.detector import FEW_WINDOWS_THRESHOLD, Detection, Detector
+from services.annotator.detector import CLEAR_SCORE, FEW_WINDOWS_THRESHOLD, Detection, Detector
 from services.annotator.face import Annotator, Face
 from services.annotator.images import UnreadableImage, checked, decode
 from services.annotator.scene import scene
@@ -21,9 +23,8 @@ Picture = bytes | NDArray[np.uint8] | UnreadableImage
 
 # A batch of 64 images of 40 megapixels would take 8 GB; annotators need no more than this.
 LONGEST_SIDE = 1600
-# Where each part of `quality` is full: dlib's score of a clear frontal face, the sharpness of a
+# Where each part of `quality` is full, beside the score of a clear face: the sharpness of a
 # photograph in focus (t1.jpg of insightface has .010–.015), the smallest face dlib was trained on.
-CLEAR_SCORE = 1.0
 SHARP = 0.01
 FULL_SIDE = 80.0
 
@@ -39,11 +40,17 @@ class _Seen:
 
 
 def describe(
-    images: Sequence[Picture], annotators: Sequence[Annotator], detector: Detector, threads: int = 1
+    images: Sequence[Picture],
+    annotators: Sequence[Annotator],
+    detector: Detector,
+    threads: int = 1,
+    *,
+    cropped: bool = False,
 ) -> list[FaceRow]:
     """One row for each image, in order; each annotator is called once, with all faces.
 
-    `threads` decode, detect, measure and annotate at the same time. A row's `status` is
+    `threads` decode, detect, measure and annotate at the same time. With `cropped`
+    each image is one face (`Detector.whole`), and nothing is searched. A row's `status` is
     ok, several_faces (the row is about the largest), no_face, corrupt or
     too_large; bad bytes never fail the other images. Rows do not depend on the
     batch they are in, on `threads`, or on the order.
@@ -51,8 +58,9 @@ def describe(
     Raises `InvalidInput` for an array that is not uint8 (H, W, 3): that is a
     mistake of the caller, not a bad image.
     """
+    detect = detector.whole if cropped else detector.detect
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        seen = list(pool.map(lambda image: _look(image, detector), images))
+        seen = list(pool.map(stages.carried(partial(_look, detect=detect)), images))
         faces = [one.face for one in seen if one.face is not None]
         # Each annotator on one thread, different ones at the same time.
         asked = annotators if faces else ()
@@ -79,14 +87,14 @@ def quality(face: Detection, sharpness: float) -> float:
     return float(np.prod([min(max(part, 0.0), 1.0) for part in parts]) ** (1 / 3))
 
 
-def _look(image: Picture, detector: Detector) -> _Seen:
+def _look(image: Picture, detect: Callable[[NDArray[np.uint8]], Sequence[Detection]]) -> _Seen:
     if isinstance(image, UnreadableImage):
         return _Seen(image.status)
     try:
         pixels = decode(image) if isinstance(image, bytes) else checked(image)
     except UnreadableImage as error:
         return _Seen(error.status)
-    found = detector.detect(pixels)
+    found = detect(pixels)
     measured = scene(pixels, found[0] if found else None)
     if not found:
         return _Seen("no_face", scene=measured)

@@ -40,6 +40,8 @@ LARGEST_SIDE = 1600
 FEW_WINDOWS_SIDE = 256
 FEW_WINDOWS_THRESHOLD = -0.1
 THRESHOLD = 0.0
+# dlib's score of a clear frontal face.
+CLEAR_SCORE = 1.0
 # Intensities under a fifth of the mean are hardly stretched: there, only noise would be.
 LOG_FLOOR = 0.2
 # dlib's five landmarks in the order of `Face.landmarks`, the subject's right first.
@@ -115,6 +117,23 @@ class Detector:
                 return sorted(found, key=lambda face: (-face.area, face.box))
         return []
 
+    def whole(self, pixels: NDArray[np.uint8]) -> list[Detection]:
+        """The whole image as one face, for faces that were cut out by another detector.
+
+        Nothing is searched: the landmarks are those that dlib's predictor finds
+        in the original pixels, the score is that of a clear face, for which
+        whoever cut it out answers. Under 2 × 2 pixels there is no face.
+        """
+        height, width = pixels.shape[:2]
+        if min(height, width) < 2:
+            return []
+        points = self._points(pixels, dlib.rectangle(0, 0, width - 1, height - 1))
+        return [Detection((0.0, 0.0, float(width), float(height)), points, CLEAR_SCORE)]
+
+    def _points(self, image: NDArray[np.uint8], box: dlib.rectangle) -> NDArray[np.float32]:
+        parts = self._predictor(image, box)
+        return np.array([(parts.part(i).x, parts.part(i).y) for i in SUBJECT_RIGHT_FIRST], np.float32)
+
     def _search(self, image: NDArray[np.uint8], width: int, height: int) -> list[Detection]:
         try:
             hog = self._idle.get_nowait()
@@ -128,8 +147,7 @@ class Detector:
         x, y = width / image.shape[1], height / image.shape[0]
         found = []
         for box, score in zip(boxes, scores, strict=True):
-            parts = self._predictor(image, box)
-            points = np.array([(parts.part(i).x, parts.part(i).y) for i in SUBJECT_RIGHT_FIRST], np.float32)
+            points = self._points(image, box)
             # dlib's rectangles include their last pixel; its points are centres of pixels.
             edges = (box.left() * x, box.top() * y, (box.right() + 1) * x, (box.bottom() + 1) * y)
             landmarks = (points + np.float32(0.5)) * np.array([x, y], np.float32) - np.float32(0.5)

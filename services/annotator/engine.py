@@ -17,10 +17,14 @@ from services.annotator.face import Annotator
 
 @dataclass(frozen=True)
 class Chosen:
-    """The annotators of one request, ordered by name, and the attributes that are wanted of them."""
+    """The annotators of one request, ordered by name, and the attributes that are wanted of them.
+
+    `cropped`: each image is one face.
+    """
 
     annotators: tuple[Annotator, ...]
     attributes: tuple[str, ...]
+    cropped: bool = False
 
     @property
     def guesses(self) -> list[tuple[str, str]]:
@@ -31,6 +35,11 @@ class Chosen:
             for a in annotator.attributes
             if self.wants(a)
         ]
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Catalogue entries behind the answers, each once."""
+        return tuple(dict.fromkeys(entry for a in self.annotators for entry in registry.weights(a.name)))
 
     def wants(self, attribute: str) -> bool:
         """Whether an attribute is asked for."""
@@ -60,7 +69,9 @@ class Engine:
         """What an annotator is, in a sentence."""
         return registry.entry(name).description
 
-    def select(self, names: Sequence[str], attributes: Sequence[str] = ()) -> Chosen:
+    def select(
+        self, names: Sequence[str], attributes: Sequence[str] = (), *, cropped: bool = False
+    ) -> Chosen:
         """These annotators, or all; `InvalidInput` names the ones there are.
 
         With `attributes`, an annotator that can leave networks out does, and one
@@ -82,7 +93,7 @@ class Engine:
                 chosen.append(self._part(name, frozenset(wanted)))
             elif name in names:
                 raise InvalidInput("attributes", f"{name} guesses none of {', '.join(attributes)}")
-        return Chosen(tuple(chosen), tuple(attributes))
+        return Chosen(tuple(chosen), tuple(attributes), cropped)
 
     def _part(self, name: str, wanted: frozenset[str]) -> Annotator:
         """The annotator, without the networks of unwanted attributes where they can be left out."""
@@ -95,4 +106,4 @@ class Engine:
 
     def describe(self, images: Sequence[Picture], chosen: Chosen) -> list[FaceRow]:
         """One row per image."""
-        return describe(images, chosen.annotators, self._detector, self._threads)
+        return describe(images, chosen.annotators, self._detector, self._threads, cropped=chosen.cropped)

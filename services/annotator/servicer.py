@@ -47,7 +47,7 @@ class AnnotatorServicer(annotator_pb2_grpc.AnnotatorServiceServicer):
     async def AnnotateImages(  # noqa: N802
         self, request: annotator_pb2.AnnotateImagesRequest, context: Any
     ) -> annotator_pb2.AnnotateImagesResponse:
-        chosen = self._engine.select(request.annotators, request.attributes)
+        chosen = self._engine.select(request.annotators, request.attributes, cropped=request.cropped)
         check_items(request.images)
         found = await self._batches.submit(
             chosen, [item.image for item in request.images], context.time_remaining()

@@ -218,6 +218,21 @@ def test_gender_and_age_of_rendered_faces_are_those_of_the_published_package() -
     assert {guess["gender"].label for guess in guesses} == {"female", "male"}
 
 
+def test_cropped_faces_get_the_labels_that_the_published_package_gives_cropped_faces() -> None:
+    # The median box of rendered faces; large ones too, and one that no detector would find.
+    crops = [face[18:63, 9:53] for face in rendered(40)]
+    crops += [enlarged(crop, 3) for crop in crops[:5]] + [np.zeros((40, 30, 3), np.uint8)]
+    crops = [np.ascontiguousarray(crop) for crop in crops]
+    rows = describe(crops, [loaded()], detector(), cropped=True)
+    for crop, row in zip(crops, rows, strict=True):
+        assert (row.status, row.faces_found) == ("ok", 1)
+        assert row.box == (0, 0, crop.shape[1], crop.shape[0])
+        guesses = {attribute: guess for (attribute, _), guess in row.guesses.items()}
+        assert same_answer(guesses, published().predict_face(crop))
+    # One line of pixels is no face.
+    assert describe([crops[0][:1]], [loaded()], detector(), cropped=True)[0].status == "no_face"
+
+
 def test_probabilities_are_in_canonical_order_and_sum_to_one() -> None:
     for guesses in loaded().annotate([face_in(face, (9, 18, 53, 63)) for face in rendered(20)]):
         gender, age = guesses["gender"], guesses["age"]
