@@ -43,14 +43,17 @@ async def run_block(
 
     Centres are looked at first; only subjects whose centre is of a quota in
     `spec["open"]` get their other images. Without acceptance everything counts.
-    `facts["accepted"]` lists each subject with the quotas that it fits.
+    `facts["accepted"]` lists each subject with the quotas that it fits,
+    `facts["annotators"]` who decided.
     """
     quotas = [request.quotas[index] for index in spec["quotas"]]
     within = request.within_subject or WITHIN_SUBJECT
     drawn_for = quotas[0].cell if len(quotas) == 1 else ""
     most = max(quota.images_per_subject for quota in quotas)
     subjects = range(spec["start"], spec["stop"])
-    latents = {s: model.latents(drawn_for, request.seed, s, most, within) for s in subjects}
+    latents = await context.pools.io(
+        lambda: {s: model.latents(drawn_for, request.seed, s, most, within) for s in subjects}
+    )
     rows: list[dict[str, Any]] = []
     facts: dict[str, Any] = {"candidates": len(latents), "no_face": 0, "images": 0, "accepted": []}
 
@@ -84,9 +87,10 @@ async def _accepted(
     sources = list(acceptance.sources)
     wanted = {index: taxonomy.parse_cell(request.quotas[index].cell) for index in spec["open"]}
     centres = await _images(context, model, latents, 0, 1)
-    views = await context.pools.io(look, annotator, [pngs[0] for pngs in centres.values()], sources)
+    views = await look(context.pools, annotator, [pngs[0] for pngs in centres.values()], sources)
     facts["no_face"] = sum(view.status == "no_face" for view in views)
     facts["images"] = len(views)
+    facts["annotators"] = views[0].annotators
     fits: dict[int, tuple[Seen, list[int]]] = {}
     for subject, view in zip(latents, views, strict=True):
         if view.status == "ok" and view.quality >= acceptance.min_quality:
@@ -99,7 +103,7 @@ async def _accepted(
     rest = await _images(context, model, {s: latents[s] for s in fits}, 1, most)
     flat = [png for pngs in rest.values() for png in pngs]
     facts["images"] += len(flat)
-    answers = iter(await context.pools.io(look, annotator, flat, sources) if flat else [])
+    answers = iter(await look(context.pools, annotator, flat, sources) if flat else [])
     rows: list[dict[str, Any]] = []
     for subject, (centre, indices) in fits.items():
         seen = [centre, *(next(answers) for _ in rest[subject])]

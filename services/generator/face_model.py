@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fairloop import registry
-from fairloop.errors import InvalidInput
+from fairloop.errors import DataLoss, InvalidInput
 from fairloop.manifest import Manifest, download
 from fairloop.store import ObjectStore
 from services.generator import dcgan, sampler
@@ -81,7 +81,11 @@ def load_face_model(store: ObjectStore, name: str) -> FaceModel:
         if manifest.details["kind"] == "dcgan":
             return FaceModel(manifest, dcgan.load(path), None)
         if manifest.details["kind"] == "latent_sampler":
-            base = load_face_model(store, manifest.details["base"])
+            under = str(manifest.details.get("base"))
+            if registry.open_model(store, under, "generator", "base").details["kind"] != "dcgan":
+                # A sampler of a sampler could be its own base, and loading it would never end.
+                raise DataLoss(f"{name}: its base {under} is no dcgan", object=name)
+            base = load_face_model(store, under)
             return FaceModel(manifest, base.net, sampler.load(path))
     raise InvalidInput(
         "model", f"{name} is a {manifest.details['kind']}; this version loads dcgan and latent_sampler"

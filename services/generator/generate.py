@@ -20,18 +20,20 @@ from fairloop import names, registry, taxonomy
 from fairloop.client import AnnotatorClient
 from fairloop.dataset import DatasetWriter, Image
 from fairloop.errors import InvalidInput, PreconditionFailed
-from fairloop.manifest import Terms, inherited_terms, read_part
+from fairloop.manifest import Part, Terms, inherited_terms, read_part
+from fairloop.marks import Mark, put_mark
 from fairloop.seeds import check_seed
 from fairloop.serving.methods import Method, Pools, Shard, ShardContext, ShardOutput
+from fairloop.serving.permission import permit_weights
 from fairloop.serving.runner import RunningOperation
 from fairloop.store import ObjectStore
 from fairloop.table_store import from_parquet
 from fairloop.v1 import generator_pb2
 from services.generator import dcgan
-from services.generator.acceptance import check_acceptance
+from services.generator.acceptance import Deciders, check_acceptance
 from services.generator.candidates import BLOCK_IMAGES, run_block
 from services.generator.face_model import FaceModel, load_face_model
-from services.generator.latents import WITHIN_SUBJECT
+from services.generator.latents import WITHIN_SUBJECT, subject_id
 
 NAME = "GeneratorService.Generate"
 LARGEST_SUBJECTS = 100_000
@@ -117,7 +119,11 @@ def blocks(request: generator_pb2.GenerateRequest, tally: Tally) -> Iterator[Sha
     exact = not request.HasField("acceptance")
     most = max(request.quotas[i].images_per_subject for i in tally.quotas)
     size = max(BLOCK_IMAGES // most, 1)
-    end = tally.first + (request.quotas[tally.quotas[0]].subjects if exact else SUBJECT_RANGE // 2)
+    # Each candidate costs one image or more of the budget, so no block beyond it is ever taken.
+    needed = -(-tally.most_images // size) * size
+    end = tally.first + (
+        request.quotas[tally.quotas[0]].subjects if exact else min(needed, SUBJECT_RANGE // 2)
+    )
     for number, start in enumerate(range(tally.first, end, size)):
         if not tally.open:
             return
@@ -147,10 +153,13 @@ def make_method(store: ObjectStore, pools: Pools, annotator: AnnotatorClient) ->
         tallies = streams(request, model.cells)
         wanted = sum(quota.subjects * quota.images_per_subject for quota in request.quotas)
         made = 0
+        deciders = Deciders()
         for tally in tallies:
             # Leaving early cancels the blocks in flight, which nobody needs any more.
             async with aclosing(operation.shards(blocks(request, tally))) as outputs:
                 async for output in outputs:
+                    if new := deciders.add(output.facts.get("annotators", {})):
+                        await permit_weights(pools, store, new)
                     made += await _take(output, request, model, tally, writer, pools, store)
                     candidates = sum(t.candidates for t in tallies)
                     operation.progress("generating", made, wanted, "images", candidate_subjects=candidates)
@@ -171,8 +180,10 @@ def make_method(store: ObjectStore, pools: Pools, annotator: AnnotatorClient) ->
             "within_subject": request.within_subject or WITHIN_SUBJECT,
             "quotas": [MessageToDict(result, preserving_proto_field_name=True) for result in results],
             "acceptance": MessageToDict(request.acceptance, preserving_proto_field_name=True),
+            "annotators": deciders.versions,
+            "weights": deciders.weights,
         }
-        dataset = await pools.io(writer.finish, details)
+        dataset = await pools.io(writer.finish, details, registry.weights_terms(deciders.weights))
         return generator_pb2.GenerateResult(
             dataset=dataset.name,
             model=model.name,
@@ -212,30 +223,30 @@ async def _take(
             taking[subject] = index
     if not taking:
         return 0
-    rows = from_parquet(await pools.io(read_part, store, output.parts[0])).to_pylist()
-    return await pools.io(_write, rows, taking, request, model, writer)
+    return await pools.io(_write, output.parts[0], taking, request, model, writer, store)
 
 
 def _write(
-    rows: Sequence[Mapping[str, Any]],
+    part: Part,
     taking: Mapping[int, int],
     request: generator_pb2.GenerateRequest,
     model: FaceModel,
     writer: DatasetWriter,
+    store: ObjectStore,
 ) -> int:
-    version = model.name.rsplit("/", 1)[1]
     count = 0
-    for row in rows:
+    for row in from_parquet(read_part(store, part)).to_pylist():
         index = taking.get(row["subject"])
         if index is None or row["image"] >= request.quotas[index].images_per_subject:
             continue
+        subject = subject_id(model.name, request.seed, row["subject"])
         writer.add(
             Image(
-                data=row["png"],
+                data=put_mark(row["png"], Mark(model.name, request.seed, row["image"], subject)),
                 width=dcgan.IMAGE_SIZE,
                 height=dcgan.IMAGE_SIZE,
                 format="png",
-                subject_id=f"{version}:{request.seed}:{row['subject']}",
+                subject_id=subject,
                 labels=dict(row["labels"]),
                 source="synthetic",
                 model=model.name,

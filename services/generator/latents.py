@@ -25,6 +25,11 @@ measured a distance of 0.37 where strangers have 0.68 and its threshold is 0.6.
 """
 
 
+def subject_id(model: str, seed: int, subject: int) -> str:
+    """A generated subject's name: `{model version}:{seed}:{subject}`."""
+    return f"{model.rsplit('/', 1)[1]}:{seed}:{subject}"
+
+
 def subject_centre(seed: int, subject: int) -> NDArray[np.float32]:
     """The latent a subject is drawn around: float32 (100,), standard normal.
 

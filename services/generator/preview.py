@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fairloop import names
 from fairloop.errors import FairloopError, InvalidInput
+from fairloop.marks import Mark, put_mark
 from fairloop.seeds import check_seed
 from fairloop.serving.batching import Batcher
 from fairloop.serving.methods import Pools
@@ -18,7 +19,7 @@ from fairloop.v1 import generator_pb2
 from services.generator.encode import encode_png
 from services.generator.face_model import FaceModel, load_face_model
 from services.generator.generate import LARGEST_IMAGES, SUBJECT_RANGE
-from services.generator.latents import WITHIN_SUBJECT, check_latent, variations
+from services.generator.latents import WITHIN_SUBJECT, check_latent, subject_id, variations
 
 DEFAULT_IMAGES = 16
 BLOCK_IMAGES = 64
@@ -65,7 +66,7 @@ class Previews:
             for index, (draft, png) in enumerate(zip(block, pngs, strict=True), start):
                 yield generator_pb2.PreviewResponse(
                     index=index,
-                    image=png,
+                    image=put_mark(png, _mark(request, model, draft, index)),
                     subject=draft.subject,
                     cell=draft.cell,
                     latent=generator_pb2.Latent(values=draft.latent.tolist()),
@@ -98,6 +99,13 @@ def check_cell(request: generator_pb2.PreviewRequest, model: FaceModel) -> None:
     if request.cell and request.cell not in model.cells:
         known = "; ".join(model.cells) or "none: it is unconditional, so leave the cell out"
         raise InvalidInput("cell", f"{model.name} cannot be asked for {request.cell!r}; it has {known}")
+
+
+def _mark(request: generator_pb2.PreviewRequest, model: FaceModel, draft: _Draft, index: int) -> Mark:
+    """What `Generate` would say of the image of a subject; a variation of a latent has no subject."""
+    if request.HasField("latent"):
+        return Mark(model.name, request.seed, index)
+    return Mark(model.name, request.seed, 0, subject_id(model.name, request.seed, draft.subject))
 
 
 def _drafts(request: generator_pb2.PreviewRequest, model: FaceModel) -> Iterator[_Draft]:

