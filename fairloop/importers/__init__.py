@@ -1,0 +1,203 @@
+"""Datasets as they are published, on a disk or in an archive, become Fairloop's own.
+
+Each kind is one file with one `KIND`, and one line in `MODULES`. What a kind
+cannot tell apart with certainty (two orders of the same codes, two meanings of
+one column) it asks for by an option; nothing is guessed in silence.
+
+    from fairloop import importers
+    importers.import_dataset(store, "folder", "photos", "datasets/mine", subjects="folder")
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from fairloop import names
+from fairloop.dataset import Dataset
+from fairloop.erasure import tombstones
+from fairloop.errors import InvalidInput
+from fairloop.importers.findings import Findings
+from fairloop.importers.journal import Journal
+from fairloop.importers.record import Kind, Label, Layout, Pair, Problem, Record
+from fairloop.importers.source import Folder, Stamp, UnusableFileError
+from fairloop.importers.transfer import Choices, Forgotten, Progress, Transfer, check
+from fairloop.pair_table import pair_file
+from fairloop.store import ObjectStore
+
+__all__ = [
+    "MODULES",
+    "Choices",
+    "Findings",
+    "Folder",
+    "Imported",
+    "Kind",
+    "Label",
+    "Layout",
+    "Pair",
+    "Problem",
+    "Record",
+    "Stamp",
+    "UnusableFileError",
+    "import_dataset",
+    "kind",
+    "survey",
+]
+
+MODULES: Mapping[str, str] = {
+    "folder": "folder",
+    "identity-folders": "identity_folders",
+    "table": "table",
+    "fairface": "fairface",
+    "fairface-hub": "fairface_hub",
+    "ai-face": "ai_face",
+    "fgnet": "fgnet",
+    "itwcc": "itwcc",
+    "utkface": "utkface",
+    "rfw": "rfw",
+    "bfw": "bfw",
+    "lfw": "lfw",
+    "pairs": "pairs",
+    "insightface-bin": "insightface_bin",
+    "insightface-rec": "insightface_rec",
+    "webdataset": "webdataset",
+    "hf-dataset": "hf_dataset",
+}
+"""Kind → module of this package, in the order in which the help lists them."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The dataset, what was found on the way, and what the kind has to say of the source."""
+
+    dataset: Dataset
+    findings: Findings
+    notes: tuple[str, ...]
+
+
+def kind(name: str) -> Kind:
+    """A kind by its name; `InvalidInput` listing all for an unknown one."""
+    if name not in MODULES:
+        raise InvalidInput("KIND", f"{name!r} is not known; there are {', '.join(MODULES)}")
+    found: Kind = importlib.import_module(f"{__name__}.{MODULES[name]}").KIND
+    return found
+
+
+def survey(
+    kind_name: str,
+    path: Path | str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    progress: Progress = lambda stage, done, total: None,
+) -> tuple[Layout, Findings]:
+    """What an import would find before it reads an image: the layout, counts and problems."""
+    layout = _layout(kind_name, Folder.open(path), options or {})
+    findings = Findings()
+    check(Folder.open(path), layout, findings, {}, progress)
+    return layout, findings
+
+
+def import_dataset(
+    store: ObjectStore,
+    kind_name: str,
+    path: Path | str,
+    name: str,
+    choices: Choices | None = None,
+    *,
+    progress: Progress = lambda stage, done, total: None,
+    **options: Any,
+) -> Imported:
+    """Imports a source as `datasets/{name}`; the version that stands afterwards.
+
+    The same source with the same options gives the same version. A try that was
+    killed is picked up where its last whole shard ended. `options` are those of
+    the kind.
+
+    Raises `InvalidInput` with the first problems by file and line when there
+    are any and `choices.broken` is `refuse` (nothing is imported then), and
+    `PreconditionFailed` when the source changed meanwhile or holds no image.
+    """
+    names.check("dataset", name, "NAME")
+    choices = choices or Choices(namespace=name.removeprefix("datasets/"))
+    _check_choices(choices)
+    folder = Folder.open(path)
+    layout = _layout(kind_name, folder, options)
+    journal = Journal(store, _request(kind_name, folder, name, choices, options))
+    findings = Findings()
+    places = {entry.done: entry.fingerprint for entry in journal.entries()}
+    forgotten = Forgotten(choices.namespace, tombstones.read(store))
+    whole, same = check(folder, layout, findings, places, progress, forgotten)
+    if layout.pairs and choices.duplicates == "drop":
+        raise InvalidInput(
+            "duplicates", "a list of pairs names every image, so none can be dropped: keep them"
+        )
+    strict = choices.broken == "refuse"
+    if findings.problems and strict:
+        findings.refuse("mend these, or leave them out: --broken skip")
+    transfer = Transfer(store, name, folder, layout, choices, forgotten)
+    writer = transfer.run(journal, whole, same, findings, progress)
+    if findings.problems and strict:
+        findings.refuse(
+            "mend these, or leave them out: --broken skip; what was copied so far is not copied again"
+        )
+    dataset = writer.finish(
+        {
+            "labels": {attribute: asdict(label) for attribute, label in layout.labels.items()},
+            "import": {
+                "kind": kind_name,
+                "namespace": choices.namespace,
+                "records": findings.records,
+                "left_out": findings.problem_count,
+                "duplicates_dropped": findings.dropped,
+                "notes": list(layout.notes),
+            },
+            **({"retain_until": choices.retain_until} if choices.retain_until else {}),
+            **layout.details,
+        },
+        pairs=pair_file(layout.pairs(), transfer.ids or {}) if layout.pairs else None,
+    )
+    journal.remove()
+    return Imported(dataset, findings, layout.notes)
+
+
+def _layout(kind_name: str, folder: Folder, options: Mapping[str, Any]) -> Layout:
+    found = kind(kind_name)
+    known = [field.name for field in fields(found.options)]
+    for option in options:
+        if option not in known:
+            has = ", ".join(known) or "no options"
+            raise InvalidInput(option, f"is no option of {kind_name}; it has {has}")
+    return found.open(folder, found.options(**options))
+
+
+def _check_choices(choices: Choices) -> None:
+    allowed: Mapping[str, Sequence[str]] = {
+        "broken": ("refuse", "skip"),
+        "duplicates": ("keep", "drop"),
+        "shared": ("refuse", "keep"),
+    }
+    for field, words in allowed.items():
+        if getattr(choices, field) not in words:
+            raise InvalidInput(field, f"{getattr(choices, field)!r} is not one of {', '.join(words)}")
+    names.check("dataset", f"datasets/{choices.namespace}", "namespace")
+    if choices.retain_until:
+        try:
+            date.fromisoformat(choices.retain_until)
+        except ValueError:
+            raise InvalidInput(
+                "retain_until", f"{choices.retain_until!r} is no date such as 2027-12-31"
+            ) from None
+
+
+def _request(
+    kind_name: str, folder: Folder, name: str, choices: Choices, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What must be the same for a second try to go on from the first; how problems are treated need not."""
+    chosen = asdict(choices)
+    del chosen["broken"]
+    told = {option: str(value) for option, value in options.items()}
+    return {"kind": kind_name, "root": str(folder.root), "name": name, "choices": chosen, "options": told}

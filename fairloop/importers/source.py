@@ -1,0 +1,148 @@
+"""A folder of somebody else's files: what lies in it, and bytes that cannot come from anywhere else.
+
+Nothing here writes, and nothing trusts what it finds: a name may hold any
+character, a path in a table may lead outside, a file may be a link, a pipe,
+larger than memory, or change while it is read.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from fairloop.errors import InvalidInput
+from fairloop.standalone.table import CONTROL, shown
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+"""Of images, in lower case; files are found whatever their case."""
+LARGEST_IMAGE = 320_000_000
+"""Bytes: 40 megapixels of four 16-bit channels, uncompressed."""
+LONGEST_PATH = 1_000
+
+
+class UnusableFileError(Exception):
+    """One file or row that cannot be imported; the message is the reason, without its place.
+
+    It never leaves the importers: it becomes a problem of the import.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What changes when a file does."""
+
+    size: int
+    modified_ns: int
+
+    def __str__(self) -> str:
+        return f"{self.size}:{self.modified_ns}"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder on this machine. Paths are relative to it, with `/` between folders."""
+
+    root: Path
+
+    @classmethod
+    def open(cls, path: Path | str, field: str = "PATH") -> Folder:
+        """The folder; `InvalidInput` when there is none."""
+        root = Path(path)
+        if not root.is_dir():
+            what = "is not a folder" if root.exists() else "does not exist"
+            raise InvalidInput(field, f"{root} {what}")
+        return cls(root.resolve())
+
+    def files(self, suffixes: tuple[str, ...] = SUFFIXES, under: str = "") -> Iterator[str]:
+        """Paths of regular files with these suffixes, sorted, one folder in memory at a time.
+
+        Hidden files and folders are left out, and links: to folders since they
+        lead anywhere, in circles too; to files since the same picture would
+        stand twice.
+        """
+        folders = [self.root / under if under else self.root]
+        while folders:
+            here = folders.pop()
+            try:
+                with os.scandir(here) as entries:
+                    found = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+            except OSError as error:
+                raise InvalidInput(str(here), f"cannot be listed ({error.strerror})") from error
+            inside = []
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    inside.append(Path(entry.path))
+                elif entry.name.lower().endswith(suffixes) and entry.is_file(follow_symlinks=False):
+                    yield Path(entry.path).relative_to(self.root).as_posix()
+            folders += reversed(inside)
+
+    def file(self, name: str, field: str) -> Path:
+        """A file beside the images, such as a table of labels, named by its user: relative, or anywhere.
+
+        The user's own option may point outside; what a table names may not (`path`).
+        """
+        path = Path(name) if Path(name).is_absolute() else self.root / name
+        if not path.is_file():
+            raise InvalidInput(
+                field, f"{path} is {'a folder' if path.is_dir() else 'not there'}; name a file"
+            )
+        return path
+
+    def path(self, name: str) -> Path:
+        """Where a path that a table or an archive names lies; `UnusableFileError` when it leads outside."""
+        pure = PurePosixPath(name)
+        if not name or len(name) > LONGEST_PATH or CONTROL.search(name):
+            raise UnusableFileError(f"{shown(name)} is no path of a file")
+        if pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in pure.parts[0]:
+            raise UnusableFileError(f"{shown(name)} leads out of the folder; paths are relative to it")
+        return self.root.joinpath(*pure.parts)
+
+    def stamp(self, name: str) -> Stamp:
+        """Size and time of a file; `UnusableFileError` when it is no file, a link or too large."""
+        path = self.path(name)
+        try:
+            found = path.lstat()
+            _check_inside(self.root, path.parent)
+        except OSError as error:
+            raise UnusableFileError(_reason(error)) from None
+        return _checked(found)
+
+    def read(self, name: str) -> tuple[bytes, Stamp]:
+        """The bytes of a file and its stamp; `UnusableFileError` also when it changed while it was read."""
+        path = self.path(name)
+        try:
+            _check_inside(self.root, path.parent)
+            # A link at the end is refused; opening a pipe that nobody writes to would wait for ever.
+            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb", buffering=0) as file:
+                before = _checked(os.fstat(file.fileno()))
+                data = file.readall() or b""
+                after = _checked(os.fstat(file.fileno()))
+        except OSError as error:
+            raise UnusableFileError(_reason(error)) from None
+        if after != before or len(data) != before.size:
+            raise UnusableFileError("changed while it was read")
+        return data, after
+
+
+@functools.lru_cache(maxsize=65_536)
+def _check_inside(root: Path, folder: Path) -> None:
+    # A folder on the way may be a link.
+    if not folder.resolve(strict=True).is_relative_to(root):
+        raise UnusableFileError("lies behind a link that leads out of the folder")
+
+
+def _reason(error: OSError) -> str:
+    return "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+
+
+def _checked(found: os.stat_result) -> Stamp:
+    if not stat.S_ISREG(found.st_mode):
+        what = "a link" if stat.S_ISLNK(found.st_mode) else "no regular file"
+        raise UnusableFileError(f"is {what}")
+    if found.st_size > LARGEST_IMAGE:
+        raise UnusableFileError(f"has {found.st_size:,} bytes; an image has at most {LARGEST_IMAGE:,}")
+    return Stamp(found.st_size, found.st_mtime_ns)

@@ -1,0 +1,223 @@
+"""Imports into a real store: contents, names, refusals, and tries that were interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairloop import dataset as dataset_module
+from fairloop import importers
+from fairloop.dataset import image_id
+from fairloop.errors import InvalidInput, NotFound, PreconditionFailed
+from fairloop.garbage import find_garbage
+from fairloop.importers import Choices, Imported
+from fairloop.marks import Mark, put_mark
+from fairloop.store import ObjectStore
+from tests.support.trees import image_bytes, plant
+
+NAME = "datasets/mine"
+MODEL = "models/dcgan/versions/0123456789abcdef"
+
+
+def bring(store: ObjectStore, root: Path, *, kind: str = "folder", **chosen: Any) -> Imported:
+    options = chosen.pop("options", {})
+    return importers.import_dataset(store, kind, root, NAME, Choices("mine", **chosen), **options)
+
+
+def test_an_import_keeps_bytes_order_names_and_subjects(store: ObjectStore, tmp_path: Path) -> None:
+    plant(tmp_path, "ann/1.JPG", "ann/2.png", "bob/1.webp")
+    done = bring(store, tmp_path, options={"subjects": "folder"})
+    rows = done.dataset.rows()
+    assert [row["image_id"] for row in rows] == [
+        image_id((tmp_path / path).read_bytes()) for path in ("ann/1.JPG", "ann/2.png", "bob/1.webp")
+    ]
+    assert [row["subject_id"] for row in rows] == ["mine:ann", "mine:ann", "mine:bob"]
+    assert [dict(row["labels"])["file"] for row in rows] == ["ann/1.JPG", "ann/2.png", "bob/1.webp"]
+    assert [(row["width"], row["height"], row["format"]) for row in rows] == [
+        (13, 12, "jpeg"),
+        (13, 12, "png"),
+        (13, 12, "webp"),
+    ]
+    for row, data in done.dataset.images():
+        assert data == (tmp_path / dict(row["labels"])["file"]).read_bytes()
+    assert done.dataset.manifest.details["image_member"] == "jpg"
+    assert bring(store, tmp_path, options={"subjects": "folder"}).dataset.name == done.dataset.name
+    assert list(store.list("imports/")) == []
+
+
+def test_nothing_is_imported_while_a_row_is_wrong_and_skipping_counts_what_is_left_out(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    plant(tmp_path, "1.jpg", "2.jpg")
+    (tmp_path / "3.jpg").write_bytes(b"text named jpg")
+    (tmp_path / "t.csv").write_text("file\n1.jpg\nmissing.jpg\n2.jpg\n3.jpg\n")
+    table = {"kind": "table", "options": {"table": "t.csv"}}
+    with pytest.raises(InvalidInput, match=r"t\.csv, line 3 \(missing\.jpg\): does not exist"):
+        bring(store, tmp_path, **table)
+    assert list(store.list("")) == []  # found before anything was copied
+    (tmp_path / "t.csv").write_text("file\n1.jpg\n2.jpg\n3.jpg\n")
+    with pytest.raises(InvalidInput, match=r"line 4 \(3\.jpg\): is no JPEG.*nothing was imported"):
+        bring(store, tmp_path, **table)
+    assert [key for key in store.list("datasets/") if key.endswith("manifest.json")] == []
+    done = bring(store, tmp_path, broken="skip", **table)
+    assert (len(done.dataset), done.findings.problem_count) == (2, 1)
+    assert done.dataset.manifest.details["import"]["left_out"] == 1
+
+
+def test_equal_bytes_are_numbered_or_dropped_and_refused_under_two_subjects(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    plant(tmp_path, "ann/1.jpg", "bob/1.jpg")
+    (tmp_path / "ann/2.jpg").write_bytes((tmp_path / "ann/1.jpg").read_bytes())
+    people = {"subjects": "folder"}
+    ids = [row["image_id"] for row in bring(store, tmp_path, options=people).dataset.rows()]
+    assert ids[1] == f"{ids[0]}-2"
+    dropped = bring(store, tmp_path, duplicates="drop", options=people)
+    assert (len(dropped.dataset), dropped.findings.dropped) == (2, 1)
+    (tmp_path / "bob/2.jpg").write_bytes((tmp_path / "ann/1.jpg").read_bytes())
+    with pytest.raises(InvalidInput, match=r"bob/2\.jpg: has the same bytes as an image of subject mine:ann"):
+        bring(store, tmp_path, options=people)
+    assert len(bring(store, tmp_path, shared="keep", options=people).dataset) == 4
+
+
+def test_a_mark_in_a_file_wins_over_the_table(store: ObjectStore, tmp_path: Path) -> None:
+    for name, seed, suffix in (("made.png", 1, ".png"), ("made.jpg", 2, ".jpg")):
+        (tmp_path / name).write_bytes(put_mark(image_bytes(seed, suffix), Mark(MODEL, 7, seed)))
+    plant(tmp_path, "taken.jpg", first=5)
+    (tmp_path / "t.csv").write_text("file,kind\nmade.png,photo\nmade.jpg,photo\ntaken.jpg,photo\n")
+    rows = bring(
+        store, tmp_path, kind="table", options={"table": "t.csv", "synthetic": "kind=made"}
+    ).dataset.rows()
+    assert [(r["source"], r["model"], r["seed"], r["index"]) for r in rows] == [
+        ("synthetic", MODEL, 7, 1),
+        ("synthetic", MODEL, 7, 2),
+        ("real", None, None, None),
+    ]
+
+
+SMALL_SHARDS = """
+import sys
+from pathlib import Path
+from fairloop import dataset, importers
+from fairloop.importers import Choices
+from fairloop.store import ObjectStore
+dataset.SHARD_IMAGES = 20
+def told(stage, done, total):
+    if stage == "copying":
+        print(done, flush=True)
+importers.transfer.EVERY = 10
+importers.import_dataset(
+    ObjectStore.from_environment(),
+    "folder",
+    Path(sys.argv[1]),
+    "datasets/mine",
+    Choices("mine"),
+    progress=told,
+)
+"""
+
+
+def killed_import(root: Path, environment: Mapping[str, str], at: int) -> None:
+    """An import in a process of its own, kill −9 once it has copied `at` images."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", SMALL_SHARDS, str(root)],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    for line in child.stdout:
+        if int(line) >= at:
+            child.send_signal(signal.SIGKILL)
+            break
+    assert child.wait(30) == -signal.SIGKILL
+    child.stdout.close()
+
+
+def test_a_killed_import_goes_on_from_its_last_shard_and_gives_the_same_version(
+    store: ObjectStore,
+    store_environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plant(tmp_path, *(f"{i:03}.png" for i in range(200)))
+    killed_import(tmp_path, store_environment, at=100)
+    assert [key for key in store.list("datasets/") if key.endswith("manifest.json")] == []
+    monkeypatch.setattr(dataset_module, "SHARD_IMAGES", 20)
+    again = bring(store, tmp_path)
+    assert 80 <= again.findings.resumed <= 180
+    assert list(store.list("imports/")) == []
+    undisturbed = importers.import_dataset(store, "folder", tmp_path, "datasets/other", Choices("mine"))
+    assert undisturbed.findings.resumed == 0
+    assert undisturbed.dataset.name.rpartition("/")[2] == again.dataset.name.rpartition("/")[2]
+
+
+def test_a_second_try_copies_again_what_changed_in_the_source(
+    store: ObjectStore,
+    store_environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plant(tmp_path, *(f"{i:03}.png" for i in range(100)))
+    killed_import(tmp_path, store_environment, at=70)
+    (tmp_path / "050.png").write_bytes(image_bytes(777, ".png"))
+    monkeypatch.setattr(dataset_module, "SHARD_IMAGES", 20)
+    again = bring(store, tmp_path)
+    assert again.findings.resumed == 40  # the two shards before the change
+    assert again.dataset.read(image_id(image_bytes(777, ".png"))) == image_bytes(777, ".png")
+
+
+def test_a_source_that_changes_during_the_import_is_refused(store: ObjectStore, tmp_path: Path) -> None:
+    plant(tmp_path, *(f"{i:03}.png" for i in range(30)))
+
+    def meddle(stage: str, done: int, total: int | None) -> None:
+        if stage == "checking" and total is not None:
+            (tmp_path / "029.png").write_bytes(image_bytes(99, ".png", side=20))
+
+    with pytest.raises(PreconditionFailed, match="changed while it was imported"):
+        importers.import_dataset(store, "folder", tmp_path, NAME, Choices("mine"), progress=meddle)
+    with pytest.raises(NotFound):
+        store.get_json(f"{NAME}/manifest.json")
+
+
+def test_what_an_abandoned_import_left_is_garbage(
+    store: ObjectStore, store_environment: dict[str, str], tmp_path: Path
+) -> None:
+    plant(tmp_path, *(f"{i:03}.png" for i in range(100)))
+    killed_import(tmp_path, store_environment, at=50)
+    left = set(store.list(""))
+    assert any(key.startswith("imports/") for key in left)
+    assert {garbage.key for garbage in find_garbage(store, older_than=-60)} == left
+
+
+def test_the_command_imports_and_says_what_came_of_it(
+    store_environment: dict[str, str], tmp_path: Path
+) -> None:
+    plant(tmp_path, "ann/ann_31.png", "bob/bob_8.png")
+
+    def fairloop(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(Path(sys.executable).with_name("fairloop")), *words],
+            env={**os.environ, **store_environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    done = fairloop("import", "identity-folders", str(tmp_path), "--name", "aged")
+    assert done.returncode == 0, done.stderr
+    assert "2 images of 2 subjects" in done.stdout
+    (tmp_path / "ann/ann.png").write_bytes(image_bytes(3, ".png"))
+    refused = fairloop("import", "identity-folders", str(tmp_path), "--name", "aged")
+    assert refused.returncode == 1
+    assert "ann/ann.png: its name has no age" in refused.stderr
+    dry = fairloop("import", "identity-folders", str(tmp_path), "--name", "aged", "--dry-run")
+    assert dry.returncode == 1
+    assert "2 records can be imported, 1 cannot" in dry.stdout
