@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fairloop import manifest, names
-from fairloop.errors import DataLoss, NotFound
+from fairloop.erasure import outdated_note
+from fairloop.errors import DataLoss, NotFound, PreconditionFailed
 from fairloop.manifest import Manifest, Part, Terms
 from fairloop.store import ObjectStore
 from fairloop.tables import content_id, content_sha256, input_digest
@@ -68,6 +69,8 @@ def standing(store: ObjectStore, resource: str) -> Manifest | None:
     """The report under this name, when it is there and every part of it is sound."""
     try:
         found = manifest.load(store, resource, SCHEMA)
+        if "withdrawn" in found.details:
+            return None
         for part in found.parts:
             manifest.read_part(store, part)
     except (NotFound, DataLoss):
@@ -95,6 +98,8 @@ def result(prepared: Manifest, made: Made) -> metrics_pb2.ReportResult:
 def read_report(store: ObjectStore, name: str) -> tuple[Manifest, dict[str, Any]]:
     """A report's manifest and body, its sha256 checked."""
     found = manifest.load(store, names.check("report", name, "report"), SCHEMA)
+    if "withdrawn" in found.details:
+        raise PreconditionFailed(outdated_note(found), report=name)
     body: dict[str, Any] = json.loads(manifest.read_part(store, found.part("/report.json")))
     return found, body
 
