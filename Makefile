@@ -15,6 +15,7 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 WEIGHTS := dcgan-faces dlib-landmarks-5 dlib-recognizer-128 age-onnx gender-onnx \
     face-api-age-gender.json face-api-age-gender.bin
+WORKERS ?= 2
 PROJECT := pyproject.toml services/pyproject.toml constraints.txt
 
 # A checkout that has not been set up yet audits in a small environment of its own.
@@ -32,7 +33,7 @@ endef
 
 help: ## what there is to run
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo '  (make audit FOLDER=path, make test-long PART=loop|statistics|chaos|generator|annotator|recognizer|metrics,'
+	@echo '  (make audit FOLDER=path, make test-long PART=loop|statistics|chaos|hostile|generator|annotator|recognizer|metrics,'
 	@echo '   make bench ONLY=roc)'
 
 demo: $(STAMPS)/weights ## one round of the loop on real models, under ten minutes
@@ -44,7 +45,7 @@ audit: $(AUDIT_VENV)/.stamps/annotator ## audit your own images: make audit FOLD
 	@$(AUDIT_VENV)/bin/fairloop audit "$(FOLDER)"
 
 test: $(STAMPS)/test $(STAMPS)/weights ## unit, contract, integration and end-to-end tests
-	@$(BIN)/python -m pytest tests/unit tests/contract tests/integration tests/e2e
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests/unit tests/contract tests/integration tests/e2e
 
 test-long: $(STAMPS)/test $(STAMPS)/weights ## tests over a minute: make test-long [PART=...]
 	@$(BIN)/python -m pytest tests/long --timeout 3600 $(if $(PART),-m "$(PART)")

@@ -1,7 +1,8 @@
-"""Fixtures that many tests share: a real S3 server and a store on it."""
+"""Fixtures that many tests share: a real S3 server and a store on it; and which tests run beside which."""
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 
@@ -9,6 +10,28 @@ import pytest
 
 from fairloop.store import ObjectStore, StoreSettings
 from tests.support.processes import start_store
+
+# Threads of OpenMP that spin while they wait take the core from the other worker's tests and servers.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several workers: a file's tests on one of them, since they share servers, and so do all of e2e.
+
+    What takes longest begins first.
+    """
+    if not getattr(config, "workerinput", None):
+        return
+    order = ("e2e", "integration", "contract", "unit")
+
+    def tier(item: pytest.Item) -> str:
+        return item.path.relative_to(config.rootpath / "tests").parts[0]
+
+    for item in items:
+        group = "e2e" if tier(item) == "e2e" else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: order.index(tier(item)) if tier(item) in order else len(order))
 
 
 @pytest.fixture(scope="session")
