@@ -181,12 +181,15 @@ class TracingInterceptor(_Interceptor):
 class _Watching(_Interceptor):
     """Calls `ended` after each call with its code and how long it took."""
 
-    def ended(self, method: str, context: Any, code: str, seconds: float) -> None:
+    def ended(self, method: str, peer: str, code: str, seconds: float) -> None:
         raise TypeError("ended is defined by each interceptor")
 
     @contextmanager
     def _watched(self, method: str, context: Any) -> Iterator[None]:
         began = time.perf_counter()
+        # Asked now: a stream that its caller left may be closed after gRPC has given its call back, and
+        # asking then crashes the process.
+        peer = context.peer()
         code = "CANCELLED"  # also a generator that is closed and a task that is cancelled
         try:
             yield
@@ -195,7 +198,7 @@ class _Watching(_Interceptor):
             code = code_name(context, "UNKNOWN")
             raise
         finally:
-            self.ended(method, context, code, time.perf_counter() - began)
+            self.ended(method, peer, code, time.perf_counter() - began)
 
     async def intercept_service(
         self,
@@ -237,14 +240,14 @@ class MetricsInterceptor(_Watching):
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
 
-    def ended(self, method: str, context: Any, code: str, seconds: float) -> None:
+    def ended(self, method: str, peer: str, code: str, seconds: float) -> None:
         self._telemetry.call(method, code, seconds)
 
 
 class AccessLogInterceptor(_Watching):
     """One line a call: who, what, how it ended; never what was sent. Probes that went well are left out."""
 
-    def ended(self, method: str, context: Any, code: str, seconds: float) -> None:
+    def ended(self, method: str, peer: str, code: str, seconds: float) -> None:
         if method.startswith(PROBES) and code in ("OK", "CANCELLED"):
             return
         current = CURRENT.get(None)  # none where a stream is closed from outside of its task
@@ -254,7 +257,7 @@ class AccessLogInterceptor(_Watching):
             method=method.removeprefix("/"),
             code=code,
             seconds=round(seconds, 6),
-            peer=context.peer(),
+            peer=peer,
             caller=current.caller if current else "",
         )
 

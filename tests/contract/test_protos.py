@@ -15,6 +15,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from fairloop.client import AnnotatorClient, progress_of
@@ -229,6 +230,23 @@ def test_health_says_serving_for_the_server_and_for_its_service(client: Annotato
     for service in ("", "fairloop.v1.AnnotatorService"):
         reply = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
         assert reply.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_streams_that_their_callers_leave_do_not_end_the_server(
+    server: tuple[Process, AnnotatorClient],
+) -> None:
+    """A stream is closed after gRPC gave its call back: what is logged then must not ask the call."""
+    process, client = server
+    stub = reflection_pb2_grpc.ServerReflectionStub(client.channel)
+    asked = reflection_pb2.ServerReflectionRequest(list_services="")
+    for _ in range(300):
+        call = stub.ServerReflectionInfo(iter([asked]))
+        assert next(call).list_services_response.service
+        call.cancel()
+    stub_of_health = health_pb2_grpc.HealthStub(client.channel)
+    reply = stub_of_health.Check(health_pb2.HealthCheckRequest(), timeout=30)
+    assert reply.status == health_pb2.HealthCheckResponse.SERVING
+    assert process.alive()
 
 
 def test_get_and_wait_tell_the_same_of_a_finished_operation(client: AnnotatorClient, operations: Any) -> None:
