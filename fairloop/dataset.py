@@ -9,6 +9,7 @@ consumed: `images` in dataset order, `shuffled` in training order.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections import Counter
@@ -40,7 +41,7 @@ from fairloop.manifest import (
 from fairloop.pair_table import FILE as PAIR_FILE
 from fairloop.pair_table import PairFile, made_of
 from fairloop.remembered import Remembered
-from fairloop.shard_file import ShardFile
+from fairloop.shard_file import ShardFile, Uploads
 from fairloop.store import ObjectStore
 from fairloop.table_file import TableFile
 from fairloop.tables import canonical_json, content_id
@@ -79,9 +80,9 @@ INDEX = pa.schema(
 )
 """One row per image, in dataset order. `offset` and `size` locate its bytes in the blob."""
 
+Tell = Callable[[Part, pa.Table], None]
 PLACE = frozenset({"blob", "offset"})
-REMEMBERED = 8
-REMEMBERED_BYTES = 256 * 2**20
+REMEMBERED, REMEMBERED_BYTES = 8, 256 * 2**20
 """Indexes that `open_dataset` keeps, and their bytes together."""
 _MEMBER = re.compile(r"[a-z0-9]{1,8}")
 
@@ -119,9 +120,9 @@ class DatasetWriter:
 
     Nothing is visible before `finish`. Adding the same images in the same order
     gives the same version, whoever adds them and however often. `on_shard` is
-    told of each shard that is stored, with its index rows; `adopt` takes such a
-    shard up again. Memory: the shard that fills, and about a hundred bytes an
-    image to number repeats.
+    asked when a shard closes for what to tell once it is stored: its part and
+    index rows; `adopt` takes such a shard up again. Memory: the shard that fills,
+    the one that is being stored, and about a hundred bytes an image to number repeats.
     """
 
     def __init__(
@@ -134,11 +135,12 @@ class DatasetWriter:
         terms: Sequence[Terms] = (),
         libraries: Sequence[str] = (),
         clock: Clock = utc_now,
-        on_shard: Callable[[Part, pa.Table], None] | None = None,
+        on_shard: Callable[[], Tell] | None = None,
     ) -> None:
         self.name = names.check("dataset", name, "dataset")
         self._on_shard = on_shard
         self._store = store
+        self._uploads = Uploads(store, f"{self.name}/blobs")
         if not _MEMBER.fullmatch(image_member) or image_member == "json":
             raise InvalidInput("image_member", f"{image_member!r} is not an image's extension such as png")
         self._member = image_member
@@ -153,21 +155,19 @@ class DatasetWriter:
         self._blobs: list[Part] = []
         self._shard = ShardFile()
 
-    def add(self, image: Image, image_id: str | None = None) -> str:
+    def add(self, image: Image, image_id: str | None = None, sha256: str = "") -> str:
         """Appends one image; returns its id (`-2`, `-3`… for byte-identical repeats).
 
-        `image_id` is the one that it has in the dataset it is taken from, whose ids are unique.
+        `image_id` is its id where it was taken from; `sha256` its bytes', if the caller has it already.
         """
         if image.source not in ("real", "synthetic"):
             raise InvalidInput("source", f"{image.source!r} is not real or synthetic")
-        digest = hashlib.sha256(image.data).hexdigest()
+        digest = sha256 or hashlib.sha256(image.data).hexdigest()
         repeat = self._seen_again(digest)
         key = digest[:32] if repeat == 1 else f"{digest[:32]}-{repeat}"
         if image_id is not None:
             if image_id.partition("-")[0] != digest[:32]:
-                raise InvalidInput(
-                    "image_id", f"{image_id!r} is not the id of bytes with sha256 {digest[:32]}…"
-                )
+                raise InvalidInput("image_id", f"{image_id!r} is no id of bytes with sha256 {digest[:32]}…")
             key = image_id
         # Hugging Face `datasets` takes the types of all rows from the first five: two texts have the
         # same type in every row, whatever labels there are.
@@ -205,18 +205,19 @@ class DatasetWriter:
         return self._repeats[known] + 1
 
     def _close_shard(self) -> None:
-        data = self._shard.close()
-        digest = hashlib.sha256(data).hexdigest()
-        part = put_part(self._store, f"{self.name}/blobs/{digest}.tar", data)
-        self._blobs.append(part)
-        for row in self._pending:
-            row["blob"] = digest
-        rows = pa.Table.from_pylist(self._pending, schema=INDEX)
-        self._rows.add(rows)
+        tell = self._on_shard() if self._on_shard is not None else None
+        self._uploads.begin(self._shard.close(), functools.partial(self._stored, self._pending, tell))
         self._pending = []
         self._shard = ShardFile()
-        if self._on_shard is not None:
-            self._on_shard(part, rows)
+
+    def _stored(self, pending: list[dict[str, Any]], tell: Tell | None, part: Part) -> None:
+        for row in pending:
+            row["blob"] = part.sha256
+        rows = pa.Table.from_pylist(pending, schema=INDEX)
+        self._blobs.append(part)
+        self._rows.add(rows)
+        if tell is not None:
+            tell(part, rows)
 
     @property
     def image_member(self) -> str:
@@ -248,6 +249,7 @@ class DatasetWriter:
         """
         if self._pending:
             self._close_shard()
+        self._uploads.settle()
         if not self._rows.rows:
             raise PreconditionFailed(f"{self.name}: a dataset needs at least one image", dataset=self.name)
         self._rows.close()

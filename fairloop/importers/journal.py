@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairloop.errors import DataLoss, NotFound
-from fairloop.importers.findings import Findings
 from fairloop.importers.record import Problem
 from fairloop.manifest import Part, put_part, read_part
 from fairloop.store import ObjectStore
@@ -83,17 +82,21 @@ class Journal:
         self._count = entries
 
     def add(
-        self, part: Part, rows: pa.Table, member: str, place: tuple[int, str], findings: Findings, known: int
+        self,
+        member: str,
+        place: tuple[int, str],
+        dropped: int,
+        problems: tuple[Problem, ...],
+        part: Part,
+        rows: pa.Table,
     ) -> None:
-        """Notes a finished shard. `known` problems are in earlier entries or come from checking."""
+        """Notes a finished shard: where it ends, and the problems of reading since the one before."""
         key = f"{self._prefix}{self._count:06}"
         sink = pa.BufferOutputStream()
         pq.write_table(rows, sink, compression="zstd")
         index = put_part(self._store, f"{key}.parquet", sink.getvalue().to_pybytes())
         done, fingerprint = place
-        entry = Entry(
-            done, fingerprint, member, part, index, findings.dropped, tuple(findings.problems[known:])
-        )
+        entry = Entry(done, fingerprint, member, part, index, dropped, problems)
         self._store.put_json(f"{key}.json", asdict(entry))
         self._count += 1
 

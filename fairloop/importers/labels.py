@@ -28,7 +28,8 @@ PROVENANCE = frozenset(Image.__dataclass_fields__) - {
     "labels",
 }
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}(\.[a-z0-9_]{1,40})?")
+"""`race`, or `perceived_race.{annotator}` of images that were accepted by it."""
 
 
 def check_record(record: Record) -> None:

@@ -8,6 +8,7 @@ order. Memory holds a window of images and one shard, whatever the source holds.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Mapping
@@ -138,6 +139,7 @@ class Forgotten:
 @dataclass(frozen=True, slots=True)
 class _Fetched:
     data: bytes
+    sha256: str
     stamp: str
     picture: Picture
 
@@ -209,7 +211,9 @@ class Transfer:
                 stamp = str(found)
             else:
                 data, stamp = item.read(), item.stamp
-            return _Fetched(data, stamp, look(data, decode=self._choices.decode))
+            # Hashed here, in a thread: hashing lets go of the interpreter lock.
+            sha256 = hashlib.sha256(data).hexdigest()
+            return _Fetched(data, sha256, stamp, look(data, decode=self._choices.decode))
         except UnusableFileError as error:
             return error
 
@@ -231,7 +235,7 @@ class Transfer:
 
     def _put(self, record: Record, got: _Fetched) -> str:
         """Writes one image; why it was not, if so."""
-        digest = hashlib.sha256(got.data).digest()
+        digest = bytes.fromhex(got.sha256)
         erasure = self._forgotten.tombstones.of_image(digest)
         if erasure:
             return f"was erased ({erasure}) and is not imported again"
@@ -269,7 +273,7 @@ class Transfer:
                 seed=image.seed if mark.seed is None else mark.seed,
                 index=image.index if mark.index is None else mark.index,
             )
-        key = self._writer.add(image)
+        key = self._writer.add(image, sha256=got.sha256)
         if self.ids is not None:
             self.ids[record.path] = key
         self._findings.images += 1
@@ -281,12 +285,13 @@ class Transfer:
             self._store, self._name, image_member=member, terms=terms, on_shard=self._shard_closed
         )
 
-    def _shard_closed(self, part: Part, rows: pa.Table) -> None:
+    def _shard_closed(self) -> Callable[[Part, pa.Table], None]:
         assert self._writer is not None
-        self._journal.add(
-            part, rows, self._writer.image_member, self._trail.place, self._findings, self._known_problems
-        )
+        problems = tuple(self._findings.problems[self._known_problems :])
         self._known_problems = len(self._findings.problems)
+        return functools.partial(
+            self._journal.add, self._writer.image_member, self._trail.place, self._findings.dropped, problems
+        )
 
     def _adopt(self, same: Mapping[int, Trail]) -> DatasetWriter | None:
         writer: DatasetWriter | None = None

@@ -250,6 +250,11 @@ def share_of_female(table: dict[str, list]) -> float:
     return labels.count("female") / len(labels)
 
 
+def pixels(data: bytes) -> bytes:
+    with PIL.Image.open(io.BytesIO(data)) as image:
+        return image.tobytes()
+
+
 def test_a_preview_shows_what_generate_makes_and_stores_nothing(
     quiet: tuple[Services, ObjectStore],
 ) -> None:
@@ -269,7 +274,8 @@ def test_a_preview_shows_what_generate_makes_and_stores_nothing(
     assert len(list(generator.preview(PreviewRequest(model=model)))) == 16
     about = PreviewRequest(model=model, latent=views[9].latent, count=4, seed=8)
     variations = [view.image for view in generator.preview(about)]
-    assert variations[0] == made[9]
+    # The same picture; its mark names no subject, since a latent is nobody's.
+    assert pixels(variations[0]) == pixels(made[9])
     assert len({*variations}) == 4
     assert [view.image for view in generator.preview(about)] == variations
     assert set(store.list("")) == before

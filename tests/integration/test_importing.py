@@ -152,7 +152,8 @@ def test_a_killed_import_goes_on_from_its_last_shard_and_gives_the_same_version(
     assert [key for key in store.list("datasets/") if key.endswith("manifest.json")] == []
     monkeypatch.setattr(dataset_module, "SHARD_IMAGES", 20)
     again = bring(store, tmp_path)
-    assert 80 <= again.findings.resumed <= 180
+    # A shard of 20 fills, one is on its way to the store: what is kept lies up to two behind.
+    assert 60 <= again.findings.resumed <= 180
     assert list(store.list("imports/")) == []
     undisturbed = importers.import_dataset(store, "folder", tmp_path, "datasets/other", Choices("mine"))
     assert undisturbed.findings.resumed == 0
