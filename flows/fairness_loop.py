@@ -18,6 +18,7 @@ from fairloop.v1 import generator_pb2, metrics_pb2
 from flows import artifacts
 from flows.arms import Comparison, compare, train_arm
 from flows.audits import Audit, audit, steer
+from flows.leak_gate import Gated, gate
 from flows.loop_round import Round, source
 from flows.params import LoopParameters
 from flows.sets import Evaluation, evaluation_set, training_sets
@@ -58,17 +59,18 @@ def fairness_loop(parameters: LoopParameters) -> str:
     began = time.monotonic()
     sets = training_sets(run, base, steered, steering)
     evaluation = evaluation_set(run, base, before.judged, judging)
+    gated = gate(run, sets, evaluation)
     run.stage("sets", began)
 
     began = time.monotonic()
-    recognisers = {arm: train_arm(run, arm, dataset) for arm, dataset in sets.items()}
+    recognisers = {arm: train_arm(run, arm, one.result) for arm, one in gated.items()}
     run.stage("training", began)
 
     began = time.monotonic()
     comparison = compare(run, recognisers, evaluation, judging[1])
     artifacts.rates(comparison.summary)
     run.stage("evaluation", began)
-    report = render(run, before, after, steered, sets, evaluation, comparison, self_graded)
+    report = render(run, before, after, steered, gated, evaluation, comparison, self_graded)
     artifacts.decisions(run.decisions)
     artifacts.report_name(report)
     artifacts.face_grid(ObjectStore.from_environment().get_json(f"{report}/document.json"))
@@ -82,14 +84,14 @@ def render(
     before: Audit,
     after: Audit,
     steered: generator_pb2.FineTuneGeneratorResult,
-    sets: dict[str, generator_pb2.GenerateResult],
+    gated: dict[str, Gated],
     evaluation: Evaluation,
     comparison: Comparison,
     self_graded: list[str],
 ) -> str:
     """One page of everything."""
     p = run.parameters
-    context = context_of(run, steered, sets, evaluation, self_graded)
+    context = context_of(run, steered, gated, evaluation, self_graded)
     sources = [
         source("gender", p.judging_gender.value),
         source("skin_tone_band", p.judging_tone.value),
@@ -114,7 +116,7 @@ def render(
 def context_of(
     run: Round,
     steered: generator_pb2.FineTuneGeneratorResult,
-    sets: dict[str, generator_pb2.GenerateResult],
+    gated: dict[str, Gated],
     evaluation: Evaluation,
     self_graded: list[str],
 ) -> dict[str, Any]:
@@ -136,7 +138,8 @@ def context_of(
         },
         "parameters": p.model_dump(mode="json"),
         "steered": plain(steered),
-        "sets": {name: plain(result) for name, result in sets.items()},
+        "sets": {name: plain(one.result) for name, one in gated.items()},
+        "leaks": {name: one.record for name, one in gated.items()},
         "evaluation": {**plain(evaluation.result), "drawn_from": evaluation.drawn_from},
         "self_graded": self_graded,
     }

@@ -68,6 +68,22 @@ class LoopParameters(BaseModel):
     least_prior_yield: float = Field(
         0.03, gt=0, lt=1, description="Groups rarer than this are not drawn from the prior for evaluation."
     )
+    leak_radius: int = Field(
+        6,
+        ge=0,
+        le=16,
+        description="Bits of 64 by which a training image that looks like an evaluation image may differ.",
+    )
+    leak_embedded_images: int = Field(
+        500,
+        ge=0,
+        le=1_000_000,
+        description="Faces are compared, too, when all sets together have at most so many images: "
+        "dlib's recogniser takes about 0.08 s of a core for each.",
+    )
+    leak_fmr: float = Field(
+        1e-5, gt=0, lt=1, description="False match rate at which two faces count as one person there."
+    )
     replicates: int = Field(1_000, ge=100, le=100_000, description="Resamples behind each interval.")
     policy: Policy = Field(
         Policy.research, description="What the terms of everything that is used must allow."

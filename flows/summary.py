@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from fairloop.leaks.report import WORDS
 from flows.artifacts import PERCEIVED, mean, percent
 
 MEMORY_LIMIT_BYTES = 8 * 2**30
@@ -19,6 +20,7 @@ def show(console: Console, report: Mapping[str, Any], peak_bytes: int, seconds: 
     console.print(shares_table(report["before"], report["after"]))
     console.print(reach_line(report["before"], report["after"]))
     console.print(no_face_line(report["before"], report["after"]))
+    console.print(leak_line(context["leaks"]), highlight=False)
     console.print(rates_table(comparison))
     console.print(differences_table(comparison))
     console.print(budget_table(context["budget"], peak_bytes, seconds))
@@ -78,6 +80,26 @@ def no_face_line(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
         f"{percent(after['no_face_rate'], after['no_face_interval'])} after. Uncertain labels: "
         f"{percent(before['uncertain_rate'])} and {percent(after['uncertain_rate'])} of the faces."
     )
+
+
+def leak_line(leaks: Mapping[str, Any]) -> str:
+    """What the gate left out of each training set before the training."""
+    told = []
+    for arm, found in leaks.items():
+        nets = ", ".join(
+            f"{net['images']} by {WORDS[net['kind']]} ({net['pairs']} pairs{by_chance(net)})"
+            for net in found["nets"]
+        )
+        told.append(f"{arm} {found['left_out']} of {found['images']} images ({nets})")
+    return f"Left out of training, shared with the evaluation set: {'; '.join(told)}."
+
+
+def by_chance(net: Mapping[str, Any]) -> str:
+    """How many of a net's pairs strangers would give; empty where that is none or unknown."""
+    if net["expected_by_chance"] is None or not net["expected_interval"][1]:
+        return ""
+    low, high = net["expected_interval"]
+    return f", by chance {net['expected_by_chance']:.0f}, 95 %: {low:.0f} to {high:.0f}"
 
 
 def rates_table(comparison: Mapping[str, Any]) -> Table:

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from fairloop import exploration
+from fairloop.leaks.report import LeakReport
 from fairloop.reporting import page, sections
-from fairloop.reporting.document import Document, Provenance
+from fairloop.reporting.document import Document, FaceRow, Provenance
 from fairloop.reporting.drawing import Plot
+from fairloop.reporting.exploration_tables import exploration_tables
 from fairloop.reporting.figures import figures
 from fairloop.reporting.figures.curves import det_figure, roc_figure
 from fairloop.reporting.figures.sweep import sweep_figure
@@ -22,6 +26,7 @@ from fairloop.reporting.parquet import (
     audit_tables,
     classification_tables,
     comparison_tables,
+    leak_tables,
     rate_tables,
     verification_tables,
 )
@@ -33,6 +38,8 @@ from fairloop.stats.rate_summaries import RateSummaries
 from fairloop.stats.report import VerificationReport
 
 if TYPE_CHECKING:
+    from fairloop.contact_sheet import ContactSheet
+    from fairloop.exploration import Exploration
     from fairloop.stats.cross_group import CrossGroupMatrix
     from fairloop.stats.scan import RateCurve
     from fairloop.stats.sweep import Sweep
@@ -165,6 +172,21 @@ def audit_files(
     return _files(body, document, figures(document), audit_tables(report, change))
 
 
+def leak_files(report: LeakReport, facts: Facts, faces: Sequence[FaceRow] = ()) -> dict[str, bytes]:
+    """The files of a check for leaks; `faces` are pairs to look at, where somebody asked for them."""
+    body = {**report.to_dict(), **facts}
+    document = Document(
+        title=facts.get("title", "What the sets share"),
+        limits=tuple(sections.leak_limits(body)),
+        highlights=tuple(sections.leak_highlights(body)),
+        leaks=sections.leaks(body),
+        provenance=_provenance(facts, body),
+        faces=tuple(faces),
+        faces_note="Pairs to look at, the nearest of each net first." if faces else "",
+    )
+    return _files(body, document, (), leak_tables(report))
+
+
 def summary_files(report: RateSummaries, facts: Facts) -> dict[str, bytes]:
     """The files of the summaries of a table of rates."""
     body = {**report.to_dict(), **facts}
@@ -177,6 +199,30 @@ def summary_files(report: RateSummaries, facts: Facts) -> dict[str, bytes]:
         provenance=_provenance(facts, body),
     )
     return _files(body, document, figures(document), rate_tables(report))
+
+
+def exploration_files(
+    found: Exploration, facts: Facts, *, labels: Mapping[str, Any], sheet: ContactSheet | None = None
+) -> dict[str, bytes]:
+    """The files of an exploration of a dataset; `labels` tell how each attribute is known.
+
+    With a contact sheet also `contact_sheet.png`, and its pictures on the page.
+    """
+    body = {"schema": exploration.SCHEMA, **asdict(found), **facts}
+    explored = sections.explored(found, labels)
+    document = Document(
+        title=facts.get("title", "What is in the dataset"),
+        highlights=sections.exploration_highlights(found),
+        exploration=explored,
+        provenance=tuple(
+            Provenance(kind="dataset", name=name, detail=f"index sha256 {digest}")
+            for name, digest in facts.get("inputs", {}).items()
+        ),
+        faces=sections.sheet_rows(sheet) if sheet else (),
+        faces_note=sections.sheet_note(sheet) if sheet else "",
+    )
+    files = _files(body, document, figures(document), exploration_tables(found))
+    return {**files, "contact_sheet.png": sheet.png()} if sheet else files
 
 
 def _provenance(facts: Facts, body: Mapping[str, Any]) -> tuple[Provenance, ...]:

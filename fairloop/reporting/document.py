@@ -13,6 +13,8 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
+from fairloop.reporting.explored import Explored
+from fairloop.reporting.leaked import Leaks
 from fairloop.reporting.measured import (
     Classification,
     Estimate,
@@ -23,7 +25,7 @@ from fairloop.reporting.measured import (
     Verification,
 )
 
-Section = Literal["shares", "verification", "classification", "rates"]
+Section = Literal["shares", "verification", "classification", "rates", "exploration"]
 """Where on the page a figure belongs."""
 
 
@@ -114,11 +116,13 @@ class Document(Part):
     limits: tuple[str, ...] = ()
     """What the numbers do not say; printed right under the verdict."""
     highlights: tuple[Highlight, ...] = ()
+    exploration: Explored | None = None
     shares: Shares | None = None
     no_faces: tuple[NoFace, ...] = ()
     verification: Verification | None = None
     classification: Classification | None = None
     rates: RateTable | None = None
+    leaks: Leaks | None = None
     decisions: tuple[Decision, ...] = ()
     budget: tuple[BudgetLine, ...] = ()
     peak_memory_bytes: int | None = None

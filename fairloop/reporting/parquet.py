@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fairloop.leaks.report import CellLeaks, LeakPair, LeakReport, NetRecord, SetRecord
 from fairloop.stats.audit_report import AuditChange, AuditReport, CellRecord, Change, RequestedRecord
 from fairloop.stats.classification_report import ClassificationRecord, ClassificationReport
 from fairloop.stats.comparison import ArmValue, ComparisonReport, Difference, PairChange
@@ -32,6 +33,7 @@ Columns = Mapping[str, Any]
 
 VERIFICATION, COMPARISON, AUDIT = "fairloop.verification/1", "fairloop.comparison/1", "fairloop.audit/1"
 CLASSIFICATION, RATES = "fairloop.classification/1", "fairloop.rate-summaries/1"
+LEAKS = "fairloop.leaks/1"
 
 
 def audit_tables(report: AuditReport, change: AuditChange | None = None) -> dict[str, bytes]:
@@ -136,6 +138,24 @@ def rate_tables(report: RateSummaries) -> dict[str, bytes]:
         "groups.parquet": table(RATES, "groups", columns, rows),
         "summaries.parquet": records(RATES, "summaries", Summary, list(report.summaries.values())),
     }
+
+
+def leak_tables(report: LeakReport) -> dict[str, bytes]:
+    """`leaking.parquet` (every image in a pair, by net), `pairs.parquet` (those listed), `nets.parquet`,
+    `sets.parquet` and, where cells were counted, `cells.parquet`.
+
+    Images stand there by their bare ids, by which an erasure finds them.
+    """
+    rows = [{"image_id": image, "kind": kind} for kind, images in report.leaking.items() for image in images]
+    found = {
+        "leaking.parquet": table(LEAKS, "leaking", {"image_id": pa.string(), "kind": pa.string()}, rows),
+        "pairs.parquet": records(LEAKS, "pairs", LeakPair, report.pairs),
+        "nets.parquet": records(LEAKS, "nets", NetRecord, report.nets),
+        "sets.parquet": records(LEAKS, "sets", SetRecord, report.sets),
+    }
+    if report.cells:
+        found["cells.parquet"] = records(LEAKS, "cells", CellLeaks, report.cells)
+    return found
 
 
 def records(schema: str, name: str, kind: type, rows: Sequence[Any]) -> bytes:

@@ -20,13 +20,14 @@ from fairloop.serving.settings import ServerSettings
 from fairloop.standalone.evaluation import Tell
 from fairloop.store import ObjectStore
 from fairloop.v1 import metrics_pb2, metrics_pb2_grpc
-from services.metrics import audit, classification, render, summary, verification
+from services.metrics import audit, classification, leaks, render, summary, verification
 from services.metrics.reports import Made, commit, put_parts, result
 
 AUDIT = "MetricsService.AuditDistribution"
 EVALUATE = "MetricsService.EvaluateVerification"
 CLASSIFY = "MetricsService.EvaluateClassification"
 COMPARE = "MetricsService.CompareRecognizers"
+LEAKS = "MetricsService.FindLeaks"
 RENDER = "MetricsService.RenderReport"
 
 
@@ -62,6 +63,11 @@ class MetricsServicer(metrics_pb2_grpc.MetricsServiceServicer):
     ) -> operations_pb2.Operation:
         return await started(self._server.runner, COMPARE, request)
 
+    async def FindLeaks(  # noqa: N802
+        self, request: metrics_pb2.FindLeaksRequest, context: Any
+    ) -> operations_pb2.Operation:
+        return await started(self._server.runner, LEAKS, request)
+
     async def RenderReport(  # noqa: N802
         self, request: metrics_pb2.RenderReportRequest, context: Any
     ) -> operations_pb2.Operation:
@@ -91,7 +97,7 @@ def methods(loaded: None, settings: ServerSettings, store: ObjectStore, pools: P
             await pools.io(commit, store, prepared)
             return result(prepared, made)
 
-        return Method(name, request_type, validate, run)
+        return Method(name, request_type, validate, run, derives=False)
 
     return [
         method(AUDIT, metrics_pb2.AuditDistributionRequest, audit.check, audit.needed, audit.audit),
@@ -116,6 +122,7 @@ def methods(loaded: None, settings: ServerSettings, store: ObjectStore, pools: P
             verification.needed_by_compare,
             verification.compare,
         ),
+        method(LEAKS, metrics_pb2.FindLeaksRequest, leaks.check, leaks.needed, leaks.find),
         method(RENDER, metrics_pb2.RenderReportRequest, render.check, render.needed, render.render),
     ]
 

@@ -17,6 +17,8 @@ from fairloop import manifest
 from fairloop.client import Operation, progress_of
 from fairloop.dataset import Dataset
 from fairloop.errors import FairloopError
+from fairloop.leaks.gate import read_leaking
+from fairloop.leaks.report import left_out
 from fairloop.store import ObjectStore
 from fairloop.v1 import generator_pb2
 from tests.e2e.conftest import Stack
@@ -112,6 +114,7 @@ def test_a_round_survives_the_death_of_its_flow_and_its_page_says_what_its_table
     disturbed = store.get_json(f"{report}/report.json")
     page_says_what_tables_hold(store, report, disturbed)
     everything_is_named_and_inherited(store, disturbed)
+    what_leaks_is_left_out_and_counted(store, disturbed)
 
 
 def report_of(output: str, stack: Stack) -> str:
@@ -159,3 +162,14 @@ def everything_is_named_and_inherited(store: ObjectStore, body: dict[str, Any]) 
     steered = manifest.load(store, body["context"]["steered"]["model"], "fairloop.model/1")
     assert steered.terms == manifest.load(store, steered.parents[0], "fairloop.model/1").terms
     assert body["after"]["label_source"] != body["after_steering"]["label_source"]
+
+
+def what_leaks_is_left_out_and_counted(store: ObjectStore, body: dict[str, Any]) -> None:
+    assert body["context"]["leaks"].keys() == {"generated", "balanced"}
+    for arm, found in body["context"]["leaks"].items():
+        gone = left_out(read_leaking(store, found["report"]))
+        made = body["context"]["sets"][arm]
+        ids = set(Dataset.open(store, made["dataset"]).index["image_id"].to_pylist())
+        assert gone.isdisjoint(ids)
+        assert len(gone) == found["left_out"] == found["images"] - len(ids)
+        assert int(made["images"]) == len(ids)

@@ -7,6 +7,12 @@ The bodies are what `to_dict` of an `AuditReport`, an `AuditChange`, a
 from __future__ import annotations
 
 from fairloop.reporting.sections.classification import classification
+from fairloop.reporting.sections.exploration import (
+    exploration_highlights,
+    explored,
+    sheet_note,
+    sheet_rows,
+)
 from fairloop.reporting.sections.finding import (
     balance,
     classified,
@@ -18,6 +24,7 @@ from fairloop.reporting.sections.finding import (
     limits,
     verdict,
 )
+from fairloop.reporting.sections.leaks import leak_highlights, leak_limits, leaks
 from fairloop.reporting.sections.parts import estimate
 from fairloop.reporting.sections.rates import rates
 from fairloop.reporting.sections.shares import no_faces, shares
@@ -32,12 +39,19 @@ __all__ = [
     "distance",
     "estimate",
     "evaluation",
+    "exploration_highlights",
+    "explored",
     "finding",
     "highlights",
+    "leak_highlights",
+    "leak_limits",
+    "leaks",
     "limits",
     "no_faces",
     "rates",
     "shares",
+    "sheet_note",
+    "sheet_rows",
     "verdict",
     "verification",
 ]
