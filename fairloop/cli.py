@@ -13,8 +13,18 @@ from typing import Any
 
 import click
 
+from fairloop.commands.card import card
+from fairloop.commands.datasets import datasets
 from fairloop.commands.doctor import doctor
+from fairloop.commands.erasing import erase, sweep
+from fairloop.commands.importing import import_
+from fairloop.commands.leaks import leaks
+from fairloop.commands.lineage import lineage
 from fairloop.commands.operations import operations
+from fairloop.commands.organising import organise
+from fairloop.commands.pairs import pairs
+from fairloop.commands.terms import terms
+from fairloop.commands.verify import verify as verify_resources
 from fairloop.errors import FairloopError
 from fairloop.standalone.commands import evaluate, stats
 
@@ -101,8 +111,19 @@ def main() -> None:
 
 main.add_command(evaluate)
 main.add_command(stats)
+main.add_command(import_)
+main.add_command(organise)
+main.add_command(pairs)
+main.add_command(erase)
+main.add_command(sweep)
 main.add_command(operations)
+main.add_command(datasets)
 main.add_command(doctor)
+main.add_command(verify_resources)
+main.add_command(terms)
+main.add_command(lineage)
+main.add_command(leaks)
+main.add_command(card)
 
 
 @main.group()
@@ -222,10 +243,16 @@ def report(name: str, folder: str | None) -> None:
     from pathlib import Path
 
     from fairloop import manifest, names
+    from fairloop.erasure import outdated_note
     from fairloop.store import ObjectStore
 
     store = ObjectStore.from_environment()
     found = manifest.load(store, names.check("report", name, "NAME"), "fairloop.report/1")
+    note = outdated_note(found)
+    if not found.parts:
+        raise click.ClickException(note)
+    if note:
+        click.echo(f"note: {note}", err=True)
     target = Path(folder or name.replace("/", "-"))
     target.mkdir(parents=True, exist_ok=True)
     manifest.download(store, found, target)

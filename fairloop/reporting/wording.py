@@ -9,6 +9,8 @@ from fairloop.reporting.measured import GroupRates
 from fairloop.stats.flags import explain
 
 _ATTRIBUTE = re.compile(r"[A-Za-z][\w.-]*=")
+_SPAN = re.compile(r"(?<=\d)_(?=\d)")
+_OPEN_END = re.compile(r"(?<=\d)_plus\b")
 
 LISTED = 3
 """Up to so many groups are listed with their numbers under a figure; of more, the range."""
@@ -17,7 +19,8 @@ LISTED = 3
 def readable(cell: str) -> str:
     """`gender=female,skin_tone_band=dark` as `female, dark`."""
     parts = [_ATTRIBUTE.sub("", part, count=1) or part for part in cell.split(",")]
-    return ", ".join(parts).replace("_", " ")
+    # Bins of age say `20_29` and `70_plus`.
+    return _OPEN_END.sub("+", _SPAN.sub("–", ", ".join(parts))).replace("_", " ")
 
 
 def shortened(text: str, length: int) -> str:

@@ -18,7 +18,8 @@ _FILE = click.Path(path_type=Path)
 
 
 @contextlib.contextmanager
-def _needing_the_extra(command: str) -> Iterator[None]:
+def needing_the_extra(command: str) -> Iterator[None]:
+    """Says which extra to install when something of it is missing in the block."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -103,7 +104,7 @@ def evaluate(**options: Any) -> None:
     Prints the report, and writes it as JSON, Parquet, figures and one page.
     """
     _check(options)
-    with _needing_the_extra("evaluate"):
+    with needing_the_extra("evaluate"):
         from fairloop.standalone import runs
     if options["pairs"]:
         for name in ("embeddings", "subjects", "subject_column"):
@@ -136,7 +137,7 @@ def summary(**options: Any) -> None:
     genuine (comparisons) and accuracy (percent).
     """
     _check_sampling(options)
-    with _needing_the_extra("stats summary"):
+    with needing_the_extra("stats summary"):
         from fairloop.standalone import runs
     runs.summarise_file(**options)
 

@@ -181,10 +181,7 @@ def fit(
                 if on_checkpoint is not None:
                     on_checkpoint(step, state.dump(losses))
                 return Result(net.eval(), step, total, np.asarray(losses, np.float32), stopped=True)
-            chosen = _batch(config, len(own), step, per_epoch)
-            x = residual.pixels(_load(images, chosen), net.shape)
-            if config.flip:
-                x = _flipped(x, child_seed(config.seed, "flip", step))
+            x, chosen = batch(images, len(own), config, step)
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(config, step, total)
             loss = loss_function(net(x), torch.from_numpy(own[chosen]))
@@ -205,6 +202,17 @@ def fit(
             if on_progress is not None:
                 on_progress(step + 1, total, losses[-1])
     return Result(net.eval(), total, total, np.asarray(losses, np.float32), stopped=False)
+
+
+def batch(
+    images: NDArray[np.uint8] | Loader, count: int, config: Config, step: int
+) -> tuple[Tensor, NDArray[np.int64]]:
+    """The network's input of one step, flips included, and which of the `count` images it holds."""
+    chosen = _batch(config, count, step, count // config.batch_size)
+    x = residual.pixels(_load(images, chosen), config.shape())
+    if config.flip:
+        x = _flipped(x, child_seed(config.seed, "flip", step))
+    return x, chosen
 
 
 def embed(

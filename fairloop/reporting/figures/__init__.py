@@ -10,6 +10,7 @@ from __future__ import annotations
 from fairloop.reporting.document import Document
 from fairloop.reporting.drawing import Plot
 from fairloop.reporting.figures.classification import classification_figure
+from fairloop.reporting.figures.counts import counts_figure
 from fairloop.reporting.figures.cross_group import cross_group_figure
 from fairloop.reporting.figures.densities import Densities, densities_figure
 from fairloop.reporting.figures.differences import differences_figure
@@ -21,6 +22,8 @@ from fairloop.reporting.figures.shares import share_bars_figure, shares_figure
 def figures(document: Document, densities: Densities | None = None) -> tuple[Plot, ...]:
     """Every figure that the document has the numbers for."""
     found = []
+    if document.exploration is not None and document.exploration.attributes:
+        found.append(counts_figure(document.exploration))
     if document.shares is not None:
         found += [shares_figure(document.shares), share_bars_figure(document.shares)]
         if document.shares.before_images is not None:
