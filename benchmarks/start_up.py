@@ -1,6 +1,6 @@
 """How much processor time `import fairloop` takes, with its command and its client.
 
-    python -m benchmarks.importing [--repeat 7]
+    python -m benchmarks.start_up [--repeat 7]
 
 In a new interpreter each time; the median. Ends with exit code 1 when a goal is missed.
 """

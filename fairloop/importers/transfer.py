@@ -28,7 +28,6 @@ from fairloop.importers.record import Layout, Problem, Record
 from fairloop.importers.source import Folder, UnusableFileError
 from fairloop.manifest import Part, Terms
 from fairloop.store import ObjectStore
-from fairloop.tables import canonical_json
 
 EVERY = 512
 """Records between two calls of the progress."""
@@ -70,8 +69,9 @@ class Trail:
         self.done = 0
 
     def add(self, record: Record, stamp: str) -> None:
-        told = [record.path, stamp, record.subject, dict(record.labels), dict(record.provenance)]
-        self._hash.update(canonical_json(told) + b"\n")
+        # Python's own text of strings and numbers: three times faster than JSON, and only compared here.
+        told = (record.path, stamp, record.subject, *sorted(record.labels.items()))
+        self._hash.update(repr((told, sorted(record.provenance.items()))).encode("utf-8", "surrogatepass"))
         self.done += 1
 
     def skip(self) -> None:
@@ -105,6 +105,7 @@ def check(
     """
     trail = Trail()
     same: dict[int, Trail] = {}
+    labelled: dict[str, int] = {}
     for item in layout.records():
         try:
             stamp = _checked(folder, item, forgotten)
@@ -115,12 +116,14 @@ def check(
             assert isinstance(item, Record)  # a problem raises
             trail.add(item, stamp)
             findings.records += 1
-            findings.labels.update(item.labels.keys())
+            for label in item.labels:
+                labelled[label] = labelled.get(label, 0) + 1
         if trail.done in places and trail.place[1] == places[trail.done]:
             same[trail.done] = trail.copy()
         if trail.done % EVERY == 0:
             progress("checking", trail.done, None)
     progress("checking", trail.done, trail.done)
+    findings.labels.update(labelled)
     return trail, same
 
 
