@@ -20,6 +20,7 @@ from fairloop.errors import (
     Unavailable,
     from_status,
 )
+from fairloop.patience import OUTAGE_SECONDS
 from fairloop.v1 import common_pb2
 
 R = TypeVar("R", bound=Message)
@@ -27,6 +28,7 @@ R = TypeVar("R", bound=Message)
 QUICK_SECONDS = 30.0
 WAIT_SECONDS = 20.0
 AWAY_SECONDS = 120.0
+"""How long a stream of images waits for an absent annotator unless told otherwise."""
 
 
 class Caller(Protocol):
@@ -120,8 +122,9 @@ class Operation(Generic[R]):
         """Waits for the end; the result, or the error it ended with.
 
         `on_progress` is called at most once in `every` seconds. A server that is
-        away (a restart, a crash) is waited for up to two minutes: another
-        replica, or the same one started again, goes on from what is stored.
+        away (a restart, a crash) is waited for up to five minutes, as long as an
+        operation outlasts an absent store: another replica, or the same one
+        started again, goes on from what is stored.
         `DeadlineExceeded` after `timeout` seconds; the operation then goes on.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -135,7 +138,7 @@ class Operation(Generic[R]):
                 away_since = None
             except (Unavailable, DeadlineExceeded, Cancelled) as error:  # gone, not answering, or going down
                 away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > AWAY_SECONDS:
+                if time.monotonic() - away_since > OUTAGE_SECONDS:
                     raise Unavailable(f"{self.name}: {error}") from error
                 threading.Event().wait(0.5)
                 continue

@@ -29,7 +29,7 @@ from fairloop.errors import (
     Unavailable,
     to_status,
 )
-from fairloop.patience import outlasting
+from fairloop.patience import answering_within, outlasting
 from fairloop.serving import tracing
 from fairloop.serving.attempt import Attempt, Superseded, Suspended
 from fairloop.serving.context import passed_on, taking_up
@@ -262,7 +262,8 @@ class Runner:
         try:
             await self._attempt(method, stored, attempt)
             if attempt.record.final:
-                await self._pools.io(self.operations.unmark_active, self.service, name)
+                with answering_within(None):  # the call that started it may have ended long ago
+                    await self._pools.io(self.operations.unmark_active, self.service, name)
         except FairloopError as error:
             # Its last word could not be written: it falls silent, and whoever sees that goes on with it.
             log(logger, "attempt ended unheard", operation=name, reason=str(error))

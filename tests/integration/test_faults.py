@@ -29,6 +29,7 @@ from fairloop.serving.settings import ServerSettings
 from fairloop.serving.shards import Replicas
 from fairloop.store import ObjectStore, StoreSettings
 from fairloop.v1.annotator_pb2 import AnnotateRequest, AnnotateResult
+from fairloop.v1.annotator_pb2_grpc import AnnotatorServiceStub
 from tests.integration.test_recognizer_service import Recognizer, training
 from tests.support.fault_proxy import Fault, FaultProxy
 from tests.support.metrics_world import World
@@ -149,6 +150,26 @@ def test_an_operation_goes_on_through_a_store_that_is_busy_or_breaks_off_now_and
     with proxy.during(Fault("cut", share=0.2)):
         assert servers.client(1).annotate(again).result(60).annotations == expected
         assert proxy.hit > 0
+
+
+def test_an_operation_takes_its_leave_in_its_own_time_not_in_that_of_the_call_that_started_it(
+    replicas: tuple[Pair, ObjectStore], proxy: FaultProxy
+) -> None:
+    """What is written at the end outlasts a store slower than the little that is left of a short call."""
+    servers, store = replicas
+    client = servers.client(0)
+    method = AnnotatorServiceStub(client.channel).Annotate
+    operation: Operation[AnnotateResult] = Operation(
+        client.call(method, request(40, "short"), 2).name, client, AnnotateResult
+    )
+    wait_until(operation, between(0.02, 0.8))
+    time_passes(2.0)
+    with proxy.during(Fault("slow", seconds=0.1)):
+        operation.result(60)
+        while list(OperationStore(store).active("annotator")):
+            time_passes(0.05)
+    unheard = [e for process in servers.processes for e in process.events("attempt ended unheard")]
+    assert operation.name not in [event["operation"] for event in unheard]
 
 
 def test_a_full_disk_is_one_clear_failure_and_when_there_is_space_a_new_start_works(
