@@ -42,14 +42,26 @@ def erase(subjects: tuple[str, ...], images: tuple[str, ...], reason: str, yes: 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Say what would go, and erase nothing.")
 def sweep(dry_run: bool) -> None:
-    """Erase the real images of every dataset whose `retain_until` has passed."""
+    """Erase the real images of every dataset whose `retain_until` has passed.
+
+    Erasures that were interrupted are finished first: what they were about is
+    partly gone already, so that nothing else would find the rest.
+    """
     from fairloop import erasure
     from fairloop.commands.progress import bar
     from fairloop.store import ObjectStore
 
     store = ObjectStore.from_environment()
+    begun = erasure.unfinished(store)
+    for erased in begun:
+        if dry_run:
+            click.echo(f"{erased}: would finish what was begun")
+            continue
+        with bar() as progress:
+            receipt = erasure.resume(store, erased, progress=progress)
+        _say(receipt)
     due = erasure.expired(store, datetime.now(UTC).date())
-    if not due:
+    if not due and not begun:
         click.echo(f"nothing in s3://{store.bucket} is kept for longer than it may be")
     for name, images in due.items():
         if dry_run:

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any
 
 from fairloop.dataset import SCHEMA as DATASET
 from fairloop.dataset import Dataset
 from fairloop.documents import read_document
-from fairloop.erasure import reports, rewriting, tombstones
+from fairloop.erasure import leftovers, reports, rewriting, tombstones
 from fairloop.erasure.targets import Targets, dataset_names, find, manifests
 from fairloop.erasure.traces import busy_operations, journal_keys, scratch_keys
 from fairloop.errors import InvalidInput, NotFound, PreconditionFailed
@@ -31,7 +31,16 @@ from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS, EMBEDDINGS, PREDICTIONS
 from fairloop.tables import canonical_json
 
-__all__ = ["Receipt", "erase", "expired", "outdated_note", "read_receipt", "tombstones"]
+__all__ = [
+    "Receipt",
+    "erase",
+    "expired",
+    "outdated_note",
+    "read_receipt",
+    "resume",
+    "tombstones",
+    "unfinished",
+]
 
 RECEIPT = "fairloop.erasure/1"
 TABLES = (("annotations/", ANNOTATIONS), ("embeddings/", EMBEDDINGS), ("predictions/", PREDICTIONS))
@@ -69,27 +78,52 @@ def erase(
 ) -> Receipt:
     """Erases subjects (`namespace:id`) and images (ids, or `datasets/…/images/{id}`) from the whole bucket.
 
-    Called again with the same subjects and images it finishes what was begun, or
-    returns the receipt of what is done. `reason` stands in the receipt.
+    Called again with the same subjects and images it finishes what was begun. When
+    all is done it returns the receipt, unless some of it came back since (a writer
+    was at work meanwhile): that goes, too. `reason` stands in the receipt.
 
     Raises `NotFound` for a subject or image that is in no dataset, and
     `PreconditionFailed` while an unfinished operation works with one of the
-    datasets or tables concerned.
+    datasets or tables concerned, or began to while it was rewritten: the same
+    call goes on when that is over.
     """
     if not reason.strip() or len(reason) > LONGEST_REASON:
         raise InvalidInput("reason", f"say why, in 1–{LONGEST_REASON} characters: it stands in the receipt")
     name = _name(subjects, images)
-    try:
-        return read_receipt(store, name)
-    except NotFound:
-        pass
-    plan = store.find_json(f"{name}/plan.json")
-    if plan is None:
-        plan = _plan(store, subjects, images, reason, rfc3339(clock()))
-        # The tombstone comes first: what is to be forgotten is not imported again meanwhile.
-        tombstones.write(store, name, frozenset(plan["digests"]), frozenset(subjects))
-        store.put_json(f"{name}/plan.json", plan)
-    return _carry_out(store, name, plan, clock, progress)
+    if store.find_json(f"{name}/plan.json") is not None:
+        return resume(store, name, clock=clock, progress=progress)
+    done = _done(store, name)
+    known = _buried(store, name, subjects) if done is not None else None
+    targets = find(store, subjects, images, known)
+    concerned = _concerned(store, targets)
+    if done is not None and not concerned and not any(leftovers.keys(store, targets.digests)):
+        return done
+    _refuse_busy(store, concerned)
+    plan = _plan(targets, concerned, reason, rfc3339(clock()))
+    # The tombstone comes first: what is to be forgotten is not imported again meanwhile.
+    tombstones.write(store, name, targets.digests, targets.subjects)
+    store.put_json(f"{name}/plan.json", plan)
+    return _carry_out(store, name, plan, done, clock, progress)
+
+
+def unfinished(store: ObjectStore) -> list[str]:
+    """Names of the erasures that were begun and are not done."""
+    return [key.removesuffix("/plan.json") for key in store.list("erasures/") if key.endswith("/plan.json")]
+
+
+def resume(
+    store: ObjectStore,
+    name: str,
+    *,
+    clock: Clock = utc_now,
+    progress: Progress = lambda stage, done, total: None,
+) -> Receipt:
+    """Finishes an erasure of `unfinished` from its plan; raises as `erase` does."""
+    done, plan = _done(store, name), store.get_json(f"{name}/plan.json")
+    if done is not None and plan["begun"] == done.begun:
+        store.delete(f"{name}/plan.json")  # killed after the receipt was written
+        return done
+    return _carry_out(store, name, plan, done, clock, progress)
 
 
 def read_receipt(store: ObjectStore, name: str) -> Receipt:
@@ -118,11 +152,20 @@ def _name(subjects: Sequence[str], images: Sequence[str]) -> str:
     return f"erasures/{hashlib.sha256(canonical_json(asked)).hexdigest()[:16]}"
 
 
-def _plan(
-    store: ObjectStore, subjects: Sequence[str], images: Sequence[str], reason: str, begun: str
-) -> dict[str, Any]:
-    targets = find(store, subjects, images)
-    concerned = [*_concerned(store, targets)]
+def _done(store: ObjectStore, name: str) -> Receipt | None:
+    try:
+        return read_receipt(store, name)
+    except NotFound:
+        return None
+
+
+def _buried(store: ObjectStore, name: str, subjects: Sequence[str]) -> Targets:
+    """What an erasure took, as far as its tombstone still tells."""
+    digests = tombstones.digests(store, name)
+    return Targets(frozenset(subjects), digests, frozenset(d[:32] for d in digests), frozenset())
+
+
+def _refuse_busy(store: ObjectStore, concerned: Sequence[str]) -> None:
     busy = busy_operations(store, concerned)
     if busy:
         raise PreconditionFailed(
@@ -130,16 +173,34 @@ def _plan(
             f"fairloop operations cancel {busy[0]}",
             operation=busy[0],
         )
+
+
+def _plan(targets: Targets, concerned: Sequence[str], reason: str, begun: str) -> dict[str, Any]:
     return {
         "reason": reason,
         "begun": begun,
-        "subjects": sorted(targets.subjects),
-        "digests": sorted(targets.digests),
-        "images": sorted(targets.images),
-        "files": sorted(targets.files),
-        "concerned": concerned,
+        **_told(targets),
+        "concerned": list(concerned),
         "remove": [],
     }
+
+
+def _told(targets: Targets) -> dict[str, list[str]]:
+    return {part: sorted(found) for part, found in vars(targets).items()}
+
+
+def _refreshed(store: ObjectStore, name: str, plan: dict[str, Any]) -> Targets:
+    """Looks again, and adds what was written since the plan was made; all that is concerned is in the plan.
+
+    The tombstone stands by now: no later writer can finish with what it names.
+    """
+    known = Targets(*(frozenset(plan[part]) for part in ("subjects", "digests", "images", "files")))
+    targets = find(store, sorted(known.subjects), (), known)
+    concerned = [*plan["concerned"], *_concerned(store, targets)]
+    plan |= {**_told(targets), "concerned": list(dict.fromkeys(concerned))}
+    tombstones.write(store, name, targets.digests, targets.subjects)
+    store.put_json(f"{name}/plan.json", plan)
+    return targets
 
 
 def _concerned(store: ObjectStore, targets: Targets) -> list[str]:
@@ -158,26 +219,30 @@ def _concerned(store: ObjectStore, targets: Targets) -> list[str]:
 
 
 def _carry_out(
-    store: ObjectStore, name: str, plan: dict[str, Any], clock: Clock, progress: Progress
+    store: ObjectStore,
+    name: str,
+    plan: dict[str, Any],
+    done: Receipt | None,
+    clock: Clock,
+    progress: Progress,
 ) -> Receipt:
-    targets = Targets(*(frozenset(plan[part]) for part in ("subjects", "digests", "images", "files")))
+    # Tables come after datasets: an operation that read the old dataset has either stored its
+    # table by then, or is still going on.
+    rewritten = 0
+    for kinds in ({DATASET}, {schema for _, schema in TABLES}):
+        targets = _refreshed(store, name, plan)
+        for resource in [found for found in plan["concerned"] if _schema(found) in kinds]:
+            progress("rewriting", rewritten, len(plan["concerned"]))
+            _rewrite(store, name, plan, resource, targets)
+            rewritten += 1
+        _refuse_busy(store, plan["concerned"])
     concerned: list[str] = plan["concerned"]
-    remove: set[str] = set(plan["remove"])
-    for done, resource in enumerate(concerned):
-        progress("rewriting", done, len(concerned))
-        schema = _schema(resource)
-        manifest = load(store, resource, schema)
-        # Before the manifest changes it is noted what it names: after a crash nobody else would know.
-        old = {part.key for part in manifest.parts}
-        if not old <= remove:
-            remove |= old
-            store.put_json(f"{name}/plan.json", {**plan, "remove": sorted(remove)})
-        rewrite = rewriting.dataset if schema == DATASET else rewriting.table
-        rewrite(store, manifest, targets, name)
     progress("rewriting", len(concerned), len(concerned))
+    remove = set(plan["remove"])
     withdrawn, outdated = _reports(store, name, plan, remove, targets)
     models = _mark_models(store, name, concerned)
     remove |= set(scratch_keys(store, concerned)) | set(journal_keys(store))
+    remove |= set(leftovers.keys(store, targets.digests))
     removed = _remove(store, remove, progress)
     receipt = Receipt(
         name=name,
@@ -193,10 +258,45 @@ def _carry_out(
         models=tuple(models),
         objects_removed=removed,
     )
+    if done is not None:
+        receipt = _together(done, receipt)
     store.put_json(f"{name}/receipt.json", {"schema": RECEIPT, **asdict(receipt)})
     # Last, since it names whom it was about.
     store.delete(f"{name}/plan.json")
     return receipt
+
+
+def _rewrite(store: ObjectStore, name: str, plan: dict[str, Any], resource: str, targets: Targets) -> None:
+    schema = _schema(resource)
+    try:
+        manifest = load(store, resource, schema)
+    except NotFound:
+        return  # whoever wrote it meanwhile saw the tombstone and took it back
+    # Before the manifest changes it is noted what it names: after a crash nobody else would know.
+    noted = {*plan["remove"], *(part.key for part in manifest.parts)}
+    if len(noted) > len(plan["remove"]):
+        plan["remove"] = sorted(noted)
+        store.put_json(f"{name}/plan.json", plan)
+    rewrite = rewriting.dataset if schema == DATASET else rewriting.table
+    rewrite(store, manifest, targets, name)
+
+
+def _together(first: Receipt, second: Receipt) -> Receipt:
+    """One receipt of an erasure and of what came back after it; the times and the reason are the second's."""
+
+    def joined(part: str) -> tuple[str, ...]:
+        return tuple(sorted({*getattr(first, part), *getattr(second, part)}))
+
+    return replace(
+        second,
+        images=max(first.images, second.images),
+        datasets=joined("datasets"),
+        tables=joined("tables"),
+        reports_withdrawn=joined("reports_withdrawn"),
+        reports_outdated=joined("reports_outdated"),
+        models=joined("models"),
+        objects_removed=first.objects_removed + second.objects_removed,
+    )
 
 
 def _schema(resource: str) -> str:
@@ -238,10 +338,13 @@ def _reports(
     withdrawn: list[str] = []
     outdated: list[str] = []
     known: dict[str, bool] = {}
+    shown = {resource for resource in plan["concerned"] if _schema(resource) == DATASET}
     for manifest in manifests(store, "reports/", "fairloop.report/1"):
         if manifest.details.get("withdrawn") == name:
             withdrawn.append(manifest.name)
-        elif reports.names_somebody(store, manifest, targets):
+        elif reports.names_somebody(store, manifest, targets) or (
+            shown.intersection(manifest.parents) and reports.shows_faces(store, manifest)
+        ):
             remove.update(part.key for part in manifest.parts)
             store.put_json(f"{name}/plan.json", {**plan, "remove": sorted(remove)})
             reports.withdraw(store, manifest, name)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pyarrow as pa
@@ -11,17 +10,17 @@ import pyarrow.parquet as pq
 
 from fairloop.erasure.rewriting import put
 from fairloop.erasure.targets import Targets
+from fairloop.erasure.words import search_patterns
 from fairloop.manifest import Manifest, read_part
 from fairloop.store import ObjectStore
 
-AT_ONCE = 400
-"""Words of one regular expression."""
+_FACE = b"data:image/png;base64,"
 
 
 def names_somebody(store: ObjectStore, manifest: Manifest, targets: Targets) -> bool:
     """Whether any part of a report holds an image's id, a file name or a subject of the targets."""
     words = targets.images | targets.files | targets.subjects
-    patterns = [_pattern(piece) for piece in _pieces(sorted(words))]
+    patterns = search_patterns(words)
     for part in manifest.parts:
         data = read_part(store, part)
         if part.key.endswith(".parquet"):
@@ -32,18 +31,16 @@ def names_somebody(store: ObjectStore, manifest: Manifest, targets: Targets) -> 
     return False
 
 
+def shows_faces(store: ObjectStore, manifest: Manifest) -> bool:
+    """Whether any part of a report holds pictures as data URIs. They say nothing of whom they show."""
+    return any(
+        _FACE in read_part(store, part) for part in manifest.parts if part.key.endswith((".html", ".json"))
+    )
+
+
 def withdraw(store: ObjectStore, manifest: Manifest, erasure: str) -> None:
     """Leaves of a report its manifest, which says why."""
     put(store, replace(manifest, parts=(), details={**manifest.details, "withdrawn": erasure}))
-
-
-def _pattern(words: list[bytes]) -> re.Pattern[bytes]:
-    return re.compile(rb"(?<![A-Za-z0-9_])(?:" + b"|".join(map(re.escape, words)) + rb")(?![A-Za-z0-9_])")
-
-
-def _pieces(words: list[str]) -> Iterator[list[bytes]]:
-    for start in range(0, len(words), AT_ONCE):
-        yield [word.encode() for word in words[start : start + AT_ONCE]]
 
 
 def _in_table(data: bytes, words: Iterable[str]) -> bool:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from fairloop import pair_table
 from fairloop.dataset import INDEX, Dataset
 from fairloop.erasure.targets import Targets, mask
+from fairloop.erasure.words import search_patterns
 from fairloop.manifest import Manifest, Part, put_part, read_part
 from fairloop.store import ObjectStore
 
@@ -73,7 +74,24 @@ def dataset(store: ObjectStore, manifest: Manifest, targets: Targets, erasure: s
         "subjects": pc.count_distinct(table["subject_id"]).as_py(),
         "shards": len(parts),
     }
+    manifest = replace(manifest, details=_unnamed(manifest.details, targets))
     return _replace(store, manifest, (new, *parts, *beside), counts, erasure, count)
+
+
+def _unnamed(details: Mapping[str, Any], targets: Targets) -> Mapping[str, Any]:
+    """Details without the notes of an import that name one of the erased."""
+    told = details.get("import")
+    if not isinstance(told, Mapping) or not told.get("notes"):
+        return details
+    own = {subject.partition(":")[2] for subject in targets.subjects}
+    patterns = search_patterns(targets.subjects | own | targets.files | targets.images)
+    notes = [
+        "a note named somebody who is erased"
+        if any(pattern.search(note.encode()) for pattern in patterns)
+        else note
+        for note in told["notes"]
+    ]
+    return {**details, "import": {**told, "notes": notes}}
 
 
 def without(data: bytes, staying: set[str]) -> tuple[bytes, dict[str, int]]:

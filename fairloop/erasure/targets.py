@@ -43,21 +43,25 @@ def dataset_names(store: ObjectStore) -> list[str]:
     )
 
 
-def find(store: ObjectStore, subjects: Sequence[str], images: Sequence[str]) -> Targets:
+def find(
+    store: ObjectStore, subjects: Sequence[str], images: Sequence[str], known: Targets | None = None
+) -> Targets:
     """All images of these subjects, these images, and what was made from either, in every dataset.
 
     An image made from another (its row names it among its `parents`) goes with
     it, at any depth. `images` are image ids or full names
     `datasets/…/images/{id}`; an id stands for its bytes, wherever they lie.
 
-    Raises `NotFound` naming the first subject or image that is in no dataset.
+    With `known` these are found in addition to what an erasure knows from before.
+
+    Raises `NotFound` naming the first subject or image that is in no dataset, unless there is a `known`.
     """
-    if not subjects and not images:
+    if not subjects and not images and known is None:
         raise InvalidInput("subject", "name at least one subject or image to erase")
     wanted = frozenset(subjects)
     asked = {name.rpartition("/images/")[2]: name for name in images}
-    digests: set[str] = set()
-    ids: set[str] = set(asked)
+    digests: set[str] = set(known.digests) if known else set()
+    ids: set[str] = set(asked) | (known.images if known else set())
     seen: set[str] = set()
     names = dataset_names(store)
     while True:
@@ -70,8 +74,8 @@ def find(store: ObjectStore, subjects: Sequence[str], images: Sequence[str]) -> 
             seen.update(found["subject_id"].to_pylist())
         if (len(digests), len(ids)) == before:
             break
-    files: set[str] = set()
-    present: set[str] = set()
+    files: set[str] = set(known.files) if known else set()
+    present: set[str] = set(known.images) if known else set()
     for name in names:
         table = Dataset(store, load(store, name, SCHEMA)).index.select(COLUMNS)
         found = table.filter(mask(table, wanted, digests, ids))
@@ -80,10 +84,10 @@ def find(store: ObjectStore, subjects: Sequence[str], images: Sequence[str]) -> 
             path for labels in found["labels"].to_pylist() for k, path in labels or () if k == "file"
         )
     for subject in subjects:
-        if subject not in seen:
+        if known is None and subject not in seen:
             raise NotFound(f"subject {subject!r} is in no dataset", subject=subject)
     for image, name in asked.items():
-        if image not in present:
+        if known is None and image not in present:
             raise NotFound(f"image {name!r} is in no dataset", image=name)
     return Targets(wanted, frozenset(digests), frozenset(present), frozenset(files))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fairloop.errors import DataLoss
@@ -27,6 +28,14 @@ class Tombstones:
         """The erasure that took this subject (`namespace:id`)."""
         return self.subjects.get(subject_digest(subject)) if subject else None
 
+    def among(self, images: Mapping[bytes, str | None]) -> dict[bytes, str]:
+        """Those of the images (sha256 → subject) that are erased, by bytes or subject → the erasure."""
+        if not self.images and not self.subjects:
+            return {}
+        gone = {subject: self.of_subject(subject) for subject in set(images.values())}
+        found = {digest: self.of_image(digest) or gone[subject] for digest, subject in images.items()}
+        return {digest: erasure for digest, erasure in found.items() if erasure}
+
 
 def subject_digest(subject: str) -> str:
     """A subject as a tombstone holds it: its name cannot be read from it, though it can be tried."""
@@ -50,12 +59,19 @@ def read(store: ObjectStore) -> Tombstones:
 
 
 def write(store: ObjectStore, erasure: str, images: frozenset[str], subjects: frozenset[str]) -> None:
-    """Writes the tombstone of one erasure."""
+    """Writes the tombstone of one erasure; what stands in it already stays."""
+    before = digests(store, erasure)
     store.put_json(
         f"{erasure}/{FILE}",
         {
             "schema": "fairloop.tombstone/1",
-            "images": sorted(images),
+            "images": sorted(images | before),
             "subjects": sorted(subject_digest(subject) for subject in subjects),
         },
     )
+
+
+def digests(store: ObjectStore, erasure: str) -> frozenset[str]:
+    """sha256 of the images that one erasure took; none where it is not begun."""
+    raw = store.find_json(f"{erasure}/{FILE}")
+    return frozenset(str(digest) for digest in raw["images"]) if isinstance(raw, dict) else frozenset()

@@ -8,6 +8,7 @@ from typing import Any
 
 from fairloop import selection
 from fairloop.dataset import Dataset, DatasetWriter, Image
+from fairloop.erasure import leftovers
 from fairloop.errors import InvalidInput
 from fairloop.manifest import inherited_terms
 from fairloop.store import ObjectStore
@@ -60,7 +61,7 @@ def write(
     The extension of the images inside the shards is the first piece's.
 
     Raises `InvalidInput` naming the image that stands under two subjects, or when
-    nothing was chosen.
+    nothing was chosen, and `PreconditionFailed` when one was erased meanwhile.
     """
     if shared not in ("refuse", "keep"):
         raise InvalidInput("shared", f"{shared!r} is not one of refuse, keep")
@@ -102,7 +103,8 @@ def write(
                 progress(done, total)
     progress(done, total)
     carried = {"labels": _labels(sources), **(details or {})}
-    return Derived(writer.finish(carried), joined)
+    images = {digest: owner for digest, (_, owner) in owners.items()}
+    return Derived(leftovers.finish(store, writer, images, lambda: writer.finish(carried)), joined)
 
 
 def _image(row: Mapping[str, Any], data: bytes, piece: Piece) -> Image:
