@@ -24,13 +24,14 @@ import pyarrow.compute as pc
 
 from fairloop import names, reader
 from fairloop.errors import DataLoss, InvalidInput, NotFound, PreconditionFailed
-from fairloop.index import count_images, read_index
+from fairloop.index import INDEX, PLACE, SCHEMA, count_images, read_index
 from fairloop.manifest import (
     Clock,
     Manifest,
     Part,
     Terms,
     commit,
+    keeping_promises,
     load,
     producer,
     put_part,
@@ -46,42 +47,23 @@ from fairloop.store import ObjectStore
 from fairloop.table_file import TableFile
 from fairloop.tables import canonical_json, content_id
 
-SCHEMA = "fairloop.dataset/1"
+__all__ = [
+    "INDEX",
+    "PLACE",
+    "SCHEMA",
+    "SHARD_BYTES",
+    "SHARD_IMAGES",
+    "Dataset",
+    "DatasetWriter",
+    "Image",
+    "image_id",
+    "open_dataset",
+]
+
 SHARD_IMAGES = 1_000
 SHARD_BYTES = 256 * 2**20
 
-_LABELS = pa.map_(pa.string(), pa.string())
-
-INDEX = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("blob", pa.string()),
-        ("offset", pa.int64()),
-        ("size", pa.int64()),
-        ("sha256", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("format", pa.string()),
-        ("subject_id", pa.string()),
-        ("labels", _LABELS),
-        ("source", pa.string()),
-        ("model", pa.string()),
-        ("prompt", pa.string()),
-        ("negative_prompt", pa.string()),
-        ("seed", pa.int64()),
-        ("index", pa.int64()),
-        ("steps", pa.int32()),
-        ("guidance", pa.float32()),
-        ("scheduler", pa.string()),
-        ("requested_cell", pa.string()),
-        ("parents", pa.list_(pa.string())),
-    ],
-    metadata={"schema": SCHEMA},
-)
-"""One row per image, in dataset order. `offset` and `size` locate its bytes in the blob."""
-
 Tell = Callable[[Part, pa.Table], None]
-PLACE = frozenset({"blob", "offset"})
 REMEMBERED, REMEMBERED_BYTES = 8, 256 * 2**20
 """Indexes that `open_dataset` keeps, and their bytes together."""
 _MEMBER = re.compile(r"[a-z0-9]{1,8}")
@@ -219,6 +201,10 @@ class DatasetWriter:
         if tell is not None:
             tell(part, rows)
 
+    def settle(self) -> None:
+        """Waits until every closed shard is stored."""
+        self._uploads.settle()
+
     @property
     def image_member(self) -> str:
         """The extension of all images inside the shards."""
@@ -276,7 +262,7 @@ class DatasetWriter:
             counts={"images": self._rows.rows, "subjects": subjects, "shards": len(self._blobs)},
             parents=self._parents,
             terms=tuple(dict.fromkeys((*self._terms, *terms))),
-            details={"image_member": self._member, **(details or {})},
+            details=keeping_promises(self._store, name, {"image_member": self._member, **(details or {})}),
             producer=producer("pyarrow", "pillow", *self._libraries),
         )
         return Dataset(self._store, commit(self._store, manifest, self._clock))

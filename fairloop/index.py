@@ -10,6 +10,40 @@ from fairloop.errors import DataLoss
 from fairloop.manifest import Manifest
 from fairloop.parquet import read_parquet
 
+SCHEMA = "fairloop.dataset/1"
+
+_LABELS = pa.map_(pa.string(), pa.string())
+
+INDEX = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("blob", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("sha256", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("format", pa.string()),
+        ("subject_id", pa.string()),
+        ("labels", _LABELS),
+        ("source", pa.string()),
+        ("model", pa.string()),
+        ("prompt", pa.string()),
+        ("negative_prompt", pa.string()),
+        ("seed", pa.int64()),
+        ("index", pa.int64()),
+        ("steps", pa.int32()),
+        ("guidance", pa.float32()),
+        ("scheduler", pa.string()),
+        ("requested_cell", pa.string()),
+        ("parents", pa.list_(pa.string())),
+    ],
+    metadata={"schema": SCHEMA},
+)
+"""One row per image, in dataset order. `offset` and `size` locate its bytes in the blob."""
+
+PLACE = frozenset({"blob", "offset"})
+"""Columns that say where the bytes lie, and are no part of what the dataset is."""
 PLACED = ("image_id", "blob", "offset", "size", "sha256")
 """What every row has: where its bytes lie."""
 

@@ -153,6 +153,14 @@ def standing(store: ObjectStore, name: str, schema: str, ours: Part) -> Manifest
     return found
 
 
+def keeping_promises(store: ObjectStore, name: str, details: Mapping[str, Any]) -> dict[str, Any]:
+    """The details of a resource that is made again; the earlier of the two last days of keeping it stays."""
+    raw = store.find_json(f"{name}/manifest.json")
+    before = raw.get("details") if isinstance(raw, dict) else None
+    days = [found["retain_until"] for found in (before, details) if found and found.get("retain_until")]
+    return {**details, "retain_until": min(days)} if days else dict(details)
+
+
 def load(store: ObjectStore, name: str, schema: str) -> Manifest:
     """A resource's manifest.
 

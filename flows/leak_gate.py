@@ -13,11 +13,11 @@ from typing import Any
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from fairloop import terms
 from fairloop.dataset import Dataset
 from fairloop.leaks.gate import kept, read_leaking
 from fairloop.leaks.neighbours import LEAST
 from fairloop.leaks.report import WORDS
+from fairloop.provenance import terms
 from fairloop.store import ObjectStore
 from fairloop.v1 import generator_pb2, metrics_pb2, recognizer_pb2
 from flows.loop_round import Round

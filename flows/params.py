@@ -22,7 +22,7 @@ class GenderAnnotator(StrEnum):
 
 
 class Policy(StrEnum):
-    """What the work is for (`fairloop.terms`)."""
+    """What the work is for (`fairloop.provenance.terms`)."""
 
     research = "research"
     internal = "internal"

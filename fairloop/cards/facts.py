@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fairloop import lineage as graph
-from fairloop import models, names, taxonomy, terms
+from fairloop import models, names, taxonomy
 from fairloop.errors import InvalidInput
-from fairloop.lineage import Lineage
 from fairloop.manifest import Manifest, read_part
+from fairloop.provenance import lineage as graph
+from fairloop.provenance import terms
+from fairloop.provenance.lineage import Lineage
 from fairloop.stats.intervals import wilson
 from fairloop.store import ObjectStore
 from fairloop.tables import guess_column
@@ -170,7 +171,8 @@ def _given(found: Manifest, column: pa.ChunkedArray) -> tuple[Composition, ...]:
     counts: dict[str, Counter[str]] = {}
     for labels in column.to_pylist():
         for attribute, value in labels or ():
-            counts.setdefault(attribute, Counter())[value] += 1
+            if attribute != "file":  # where an image lay: often somebody's name, and no attribute
+                counts.setdefault(attribute, Counter())[value] += 1
     made = []
     for attribute, values in sorted(counts.items()):
         if attribute.startswith("perceived_"):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fairloop import lineage_text, models
+from fairloop import models
 from fairloop.cards.facts import Composition, DatasetFacts, Facts, Labelling, Share
+from fairloop.provenance import lineage_text
 
 PERCEIVED = (
     "Attributes called perceived are impressions: of a model or of a person who looked at a picture. They "

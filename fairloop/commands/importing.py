@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 SHOWN_PROBLEMS = 20
+STATED = ("commercial", "derivatives", "redistribution", "consent", "purpose")
 
 
 class Kinds(click.Group):
@@ -47,7 +48,7 @@ def _command(kind: Any) -> click.Command:
     command: Callable[..., Any] = run
     for field in reversed(fields(kind.options)):
         command = _option(field)(command)
-    for option in (
+    common: tuple[Callable[[Any], Any], ...] = (
         click.option("--dry-run", is_flag=True, help="Check names, labels and files, and stop there."),
         click.option("--decode", is_flag=True, help="Decode every image instead of its header and end."),
         click.option(
@@ -71,6 +72,7 @@ def _command(kind: Any) -> click.Command:
             show_default=True,
             help="With skip, what cannot be imported is left out and counted.",
         ),
+        *_terms_options(),
         click.option(
             "--retain-until",
             default="",
@@ -80,9 +82,29 @@ def _command(kind: Any) -> click.Command:
         click.option("--namespace", default=None, help="Stands before every subject; otherwise the name."),
         click.option("--name", required=True, help="Of the dataset, such as fairface-val."),
         click.argument("path", type=click.Path(path_type=Path)),
-    ):
+    )
+    for option in common:
         command = option(command)
     return click.command(kind.name, help=f"Import {kind.description}.")(command)
+
+
+def _terms_options() -> list[Callable[[Any], Any]]:
+    """What may be done with data of one's own, and the policy that a published set is held against."""
+    said = click.Choice(["yes", "no", "unknown"])
+    return [
+        click.option(
+            "--acknowledge", default="", metavar="REASON", help="Import although terms forbid it; recorded."
+        ),
+        click.option("--policy", default="", help="Otherwise FAIRLOOP_POLICY, else research."),
+        click.option("--purpose", default="", help="What the people shown agreed to."),
+        click.option(
+            "--consent", type=click.Choice(["yes", "no", "not_needed", "unknown"]), default="unknown"
+        ),
+        click.option("--redistribution", type=said, default="unknown"),
+        click.option("--derivatives", type=said, default="unknown"),
+        click.option("--commercial", type=said, default="unknown"),
+        click.option("--licence", default="", help="Of these images, where the kind does not know it."),
+    ]
 
 
 def _option(field: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -102,6 +124,7 @@ def _import(
 ) -> None:
     from fairloop import importers
     from fairloop.commands.progress import bar
+    from fairloop.manifest import Terms
     from fairloop.store import ObjectStore
 
     full = name if name.startswith("datasets/") else f"datasets/{name}"
@@ -112,6 +135,12 @@ def _import(
             notes = layout.notes
         else:
             namespace = chosen.pop("namespace") or full.removeprefix("datasets/")
+            stated = Terms(
+                licence=chosen.pop("licence") or "unknown",
+                **{word: chosen.pop(word) for word in STATED},
+            )
+            if stated != Terms():
+                chosen["terms"] = (stated,)
             store = ObjectStore.from_environment()
             store.ensure_bucket()
             done = importers.import_dataset(

@@ -24,8 +24,8 @@ def lineage(name: str, descendants: bool, drawing: Path | None, as_json: bool, s
     """
     import json
 
-    from fairloop import lineage as graph
-    from fairloop import lineage_text
+    from fairloop.provenance import lineage as graph
+    from fairloop.provenance import lineage_text
 
     with opened(state_folder) as store:
         full = resolved(store, name, ("weights/", "published/"))

@@ -303,9 +303,9 @@ def _write(
     acknowledge: str,
     shared: str = "refuse",
 ) -> Derived:
-    from fairloop import terms
     from fairloop.commands.progress import bar
     from fairloop.preparation.derived import write
+    from fairloop.provenance import terms
 
     allowed = terms.check(store, [piece.dataset.name for piece in pieces], policy, acknowledge)
     for note in allowed.warnings:

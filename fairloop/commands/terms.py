@@ -31,8 +31,8 @@ def terms(
     """
     import json
 
-    from fairloop import lineage as graph
-    from fairloop import terms as asked
+    from fairloop.provenance import lineage as graph
+    from fairloop.provenance import terms as asked
 
     with opened(state_folder) as store:
         full = [resolved(store, name, ("weights/", "published/")) for name in names]

@@ -22,7 +22,7 @@ def verify(names: tuple[str, ...], everything: bool, as_json: bool, state_folder
     """
     import json
 
-    from fairloop import inspection
+    from fairloop.provenance import inspection
 
     if bool(names) == everything:
         raise click.UsageError("name resources, or give --all")

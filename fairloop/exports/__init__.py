@@ -17,12 +17,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from fairloop import cards, terms
+from fairloop import cards
 from fairloop.dataset import Dataset
 from fairloop.errors import InvalidInput
 from fairloop.exports.destination import check_destination, made_whole
 from fairloop.exports.format import Format, Progress, Source
 from fairloop.exports.terms_text import CARD_FILE, TERMS_FILE, terms_text
+from fairloop.provenance import terms
 from fairloop.selection import Selection
 from fairloop.store import ObjectStore
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fairloop.cards import Facts
+from fairloop.provenance.terms import Use
 from fairloop.selection import Selection
-from fairloop.terms import Use
 
 TERMS_FILE = "TERMS.md"
 CARD_FILE = "CARD.md"

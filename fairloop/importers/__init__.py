@@ -11,6 +11,7 @@ one column) it asks for by an option; nothing is guessed in silence.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import date
@@ -19,14 +20,15 @@ from typing import Any
 
 from fairloop import names
 from fairloop.dataset import Dataset
-from fairloop.erasure import tombstones
-from fairloop.errors import InvalidInput
+from fairloop.erasure import leftovers, tombstones
+from fairloop.errors import InvalidInput, PreconditionFailed
 from fairloop.importers.findings import Findings
 from fairloop.importers.journal import Journal
 from fairloop.importers.record import Kind, Label, Layout, Pair, Problem, Record
 from fairloop.importers.source import Folder, Stamp, UnusableFileError
 from fairloop.importers.transfer import Choices, Forgotten, Progress, Transfer, check
 from fairloop.pair_table import pair_file
+from fairloop.provenance import terms
 from fairloop.store import ObjectStore
 
 __all__ = [
@@ -119,13 +121,16 @@ def import_dataset(
 
     Raises `InvalidInput` with the first problems by file and line when there
     are any and `choices.broken` is `refuse` (nothing is imported then), and
-    `PreconditionFailed` when the source changed meanwhile or holds no image.
+    `PreconditionFailed` when the source changed meanwhile or holds no image, or
+    when terms of a published set forbid it under the policy (a withdrawn set
+    always needs `choices.acknowledge`).
     """
     names.check("dataset", name, "NAME")
     choices = choices or Choices(namespace=name.removeprefix("datasets/"))
     _check_choices(choices)
     folder = Folder.open(path)
     layout = _layout(kind_name, folder, options)
+    use = _permitted(store, layout, choices)
     journal = Journal(store, _request(kind_name, folder, name, choices, options))
     findings = Findings()
     places = {entry.done: entry.fingerprint for entry in journal.entries()}
@@ -144,22 +149,28 @@ def import_dataset(
         findings.refuse(
             "mend these, or leave them out: --broken skip; what was copied so far is not copied again"
         )
-    dataset = writer.finish(
-        {
-            "labels": {attribute: asdict(label) for attribute, label in layout.labels.items()},
-            "import": {
-                "kind": kind_name,
-                "namespace": choices.namespace,
-                "records": findings.records,
-                "left_out": findings.problem_count,
-                "duplicates_dropped": findings.dropped,
-                "notes": list(layout.notes),
-            },
-            **({"retain_until": choices.retain_until} if choices.retain_until else {}),
-            **layout.details,
+    details = {
+        "labels": {attribute: asdict(label) for attribute, label in layout.labels.items()},
+        "import": {
+            "kind": kind_name,
+            "namespace": choices.namespace,
+            "records": findings.records,
+            "left_out": findings.problem_count,
+            "duplicates_dropped": findings.dropped,
+            "notes": list(layout.notes),
         },
-        pairs=pair_file(layout.pairs(), transfer.ids or {}) if layout.pairs else None,
-    )
+        **({"retain_until": choices.retain_until} if choices.retain_until else {}),
+        **layout.details,
+    }
+    pairs = pair_file(layout.pairs(), transfer.ids or {}) if layout.pairs else None
+    try:
+        with terms.under(use):
+            dataset = leftovers.finish(
+                store, writer, transfer.subjects, lambda: writer.finish(details, pairs=pairs)
+            )
+    except PreconditionFailed:
+        journal.remove()  # it holds rows of whoever was erased meanwhile
+        raise
     journal.remove()
     return Imported(dataset, findings, layout.notes)
 
@@ -172,6 +183,13 @@ def _layout(kind_name: str, folder: Folder, options: Mapping[str, Any]) -> Layou
             has = ", ".join(known) or "no options"
             raise InvalidInput(option, f"is no option of {kind_name}; it has {has}")
     return found.open(folder, found.options(**options))
+
+
+def _permitted(store: ObjectStore, layout: Layout, choices: Choices) -> terms.Use:
+    """The use that the terms of the published sets allow; `PreconditionFailed` with the chain otherwise."""
+    sets = [f"published/{name}" for name in layout.details.get("published", ())]
+    policy = choices.policy or os.environ.get("FAIRLOOP_POLICY", "research")
+    return terms.check(store, sets, policy, choices.acknowledge, derives=False)
 
 
 def _check_choices(choices: Choices) -> None:
@@ -198,6 +216,7 @@ def _request(
 ) -> dict[str, Any]:
     """What must be the same for a second try to go on from the first; how problems are treated need not."""
     chosen = asdict(choices)
-    del chosen["broken"]
+    for free in ("broken", "policy", "acknowledge"):
+        del chosen[free]
     told = {option: str(value) for option, value in options.items()}
     return {"kind": kind_name, "root": str(folder.root), "name": name, "choices": chosen, "options": told}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fairloop import published
 from fairloop.errors import InvalidInput
 from fairloop.manifest import Terms
+from fairloop.provenance import published
 
 
 def terms_of(*names: str) -> tuple[Terms, ...]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from fairloop.errors import InvalidInput, Violation
 from fairloop.importers.record import Problem
+from fairloop.standalone.table import shown
 
 MOST_PROBLEMS = 1_000
 """Kept word for word; more are counted."""
@@ -29,6 +30,9 @@ class Findings:
 
     def add(self, problem: Problem) -> None:
         self.problem_count += 1
+        if not problem.where.isprintable():
+            # The name of a file may hold anything, also what a terminal would obey.
+            problem = replace(problem, where=shown(problem.where))
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(problem)
 

@@ -28,6 +28,8 @@ PROVENANCE = frozenset(Image.__dataclass_fields__) - {
     "labels",
 }
 
+_UNWRITABLE = re.compile(f"{CONTROL.pattern}|[\ud800-\udfff]")
+"""Control characters, and halves of characters, which no UTF-8 can hold (JSON can name them)."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}(\.[a-z0-9_]{1,40})?")
 """`race`, or `perceived_race.{annotator}` of images that were accepted by it."""
 
@@ -36,7 +38,10 @@ def check_record(record: Record) -> None:
     """Raises `UnusableFileError` with what is wrong with a record's subject, labels or provenance."""
     subject = record.subject
     if subject is not None and (
-        not subject or len(subject) > LONGEST_LABEL or CONTROL.search(subject) or subject != subject.strip()
+        not subject
+        or len(subject) > LONGEST_LABEL
+        or _UNWRITABLE.search(subject)
+        or subject != subject.strip()
     ):
         raise UnusableFileError(f"subject {shown(subject)} is no name of 1–{LONGEST_LABEL} characters")
     if not record.labels.keys().isdisjoint(RESERVED):
@@ -76,7 +81,7 @@ def _check_labels(labels: Mapping[str, str]) -> None:
         if name == "age_years":
             years(value)
         longest = LONGEST_TEXT if name in FREE_TEXT else LONGEST_LABEL
-        if len(value) > longest or CONTROL.search(value):
+        if len(value) > longest or _UNWRITABLE.search(value):
             raise UnusableFileError(
                 f"{name} {shown(value)} is no plain text of at most {longest:,} characters"
             )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from PIL import Image, UnidentifiedImageError
 
 from fairloop.importers.source import UnusableFileError
-from fairloop.marks import Mark, read_mark
+from fairloop.provenance.marks import Mark, read_mark
 
 MEMBER = {"jpeg": "jpg", "png": "png", "bmp": "bmp", "webp": "webp"}
 """Formats that are imported (Pillow's names in lower case), and the extension of each inside a shard."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 LARGEST_IMAGE = 320_000_000
 """Bytes: 40 megapixels of four 16-bit channels, uncompressed."""
 LONGEST_PATH = 1_000
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")
+"""How Python shows bytes of a name that are no UTF-8; no store and no table can hold them."""
 
 
 class UnusableFileError(Exception):
@@ -101,6 +104,8 @@ class Folder:
         # Text instead of Path objects: this runs a million times for a table of a million rows.
         if not name or len(name) > LONGEST_PATH or CONTROL.search(name):
             raise UnusableFileError(f"{shown(name)} is no path of a file")
+        if not name.isascii() and _NOT_UTF8.search(name):
+            raise UnusableFileError(f"{shown(name)} is not named in UTF-8; rename it")
         parts = name.split("/")
         if not parts[0] or ".." in parts or "\\" in name or ":" in parts[0]:
             raise UnusableFileError(f"{shown(name)} leads out of the folder; paths are relative to it")

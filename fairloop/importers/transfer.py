@@ -48,7 +48,9 @@ class Choices:
     and its end looked at. `member` is the extension of the images inside the
     shards; None takes the first image's. `retain_until` is the last
     day (2027-12-31) on which real images may be kept; `fairloop sweep` erases
-    them after it. `terms` replace those of the kind.
+    them after it. `terms` are added to those of the kind.
+    `policy` (empty: FAIRLOOP_POLICY, else research) is what a published set's terms
+    are held against, `acknowledge` the reason to import it all the same.
     """
 
     namespace: str
@@ -58,6 +60,8 @@ class Choices:
     decode: bool = False
     member: str | None = None
     retain_until: str = ""
+    policy: str = ""
+    acknowledge: str = ""
     terms: tuple[Terms, ...] = ()
 
 
@@ -162,7 +166,8 @@ class Transfer:
         self._forgotten = forgotten
         self._store, self._name, self._folder = store, name, folder
         self._layout, self._choices = layout, choices
-        self._subjects: dict[bytes, str | None] = {}
+        self.subjects: dict[bytes, str | None] = {}
+        """sha256 of every image → its first subject."""
         self._trail = Trail()
         self._known_problems = 0
         self.ids: dict[str, str] | None = {} if layout.pairs else None
@@ -239,12 +244,14 @@ class Transfer:
     def _put(self, record: Record, got: _Fetched) -> str:
         """Writes one image; why it was not, if so."""
         digest = bytes.fromhex(got.sha256)
-        erasure = self._forgotten.tombstones.of_image(digest)
+        mark = got.picture.mark
+        known = self._forgotten.tombstones
+        erasure = known.of_image(digest) or known.of_subject(mark.subject if mark else None)
         if erasure:
             return f"was erased ({erasure}) and is not imported again"
         subject = None if record.subject is None else f"{self._choices.namespace}:{record.subject}"
-        if digest in self._subjects:
-            first = self._subjects[digest]
+        if digest in self.subjects:
+            first = self.subjects[digest]
             if first != subject and self._choices.shared == "refuse":
                 return (
                     f"has the same bytes as an image of {_who(first)}, and is of {_who(subject)} here; "
@@ -253,7 +260,7 @@ class Transfer:
             if self._choices.duplicates == "drop":
                 self._findings.dropped += 1
                 return ""
-        self._subjects.setdefault(digest, subject)
+        self.subjects.setdefault(digest, subject)
         if self._writer is None:
             self._writer = self._open(self._choices.member or MEMBER[got.picture.format])
         image = Image(
@@ -265,7 +272,6 @@ class Transfer:
             labels={"file": record.path, **record.labels},
             **dict(record.provenance),
         )
-        mark = got.picture.mark
         if mark is not None:
             # What a file says of itself wins over what a table says of it.
             image = replace(
@@ -283,7 +289,8 @@ class Transfer:
         return ""
 
     def _open(self, member: str) -> DatasetWriter:
-        terms = self._choices.terms or self._layout.terms
+        # What nobody stated is on record as not stated.
+        terms = tuple(dict.fromkeys((*self._layout.terms, *self._choices.terms))) or (Terms(),)
         return DatasetWriter(
             self._store, self._name, image_member=member, terms=terms, on_shard=self._shard_closed
         )
@@ -310,7 +317,7 @@ class Transfer:
                 self.ids |= dict(zip(paths, rows["image_id"].to_pylist(), strict=True))
             digests, subjects = rows["sha256"].to_pylist(), rows["subject_id"].to_pylist()
             for digest, subject in zip(digests, subjects, strict=True):
-                self._subjects.setdefault(bytes.fromhex(digest), subject)
+                self.subjects.setdefault(bytes.fromhex(digest), subject)
             self._trail = same[entry.done].copy()
             self._findings.images += rows.num_rows
             self._findings.resumed += rows.num_rows

@@ -7,11 +7,12 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from fairloop import names, terms
+from fairloop import names
 from fairloop.manifest import USE
+from fairloop.provenance import terms
+from fairloop.provenance.terms import Use
 from fairloop.serving.methods import Method, Pools
 from fairloop.store import ObjectStore
-from fairloop.terms import Use
 
 
 def resources(request: Message) -> Iterator[str]:

@@ -21,7 +21,7 @@ from fairloop.client import AnnotatorClient
 from fairloop.dataset import DatasetWriter, Image
 from fairloop.errors import InvalidInput, PreconditionFailed
 from fairloop.manifest import Part, Terms, inherited_terms, read_part
-from fairloop.marks import Mark, put_mark
+from fairloop.provenance.marks import Mark, put_mark
 from fairloop.seeds import check_seed
 from fairloop.serving.methods import Method, Pools, Shard, ShardContext, ShardOutput
 from fairloop.serving.permission import permit_weights

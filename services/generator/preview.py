@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fairloop import names
 from fairloop.errors import FairloopError, InvalidInput
-from fairloop.marks import Mark, put_mark
+from fairloop.provenance.marks import Mark, put_mark
 from fairloop.seeds import check_seed
 from fairloop.serving.batching import Batcher
 from fairloop.serving.methods import Pools

@@ -21,8 +21,8 @@ from fairloop.dataset import Dataset
 from fairloop.errors import InvalidInput, PreconditionFailed
 from fairloop.importers import Choices
 from fairloop.manifest import Terms
-from fairloop.marks import Mark, put_mark
 from fairloop.preparation import derived
+from fairloop.provenance.marks import Mark, put_mark
 from fairloop.selection import Selection
 from fairloop.store import ObjectStore
 from tests.support.trees import image_bytes, plant

@@ -14,7 +14,7 @@ from google.rpc import code_pb2
 
 from fairloop.dataset import Dataset
 from fairloop.errors import Cancelled, InvalidInput, NotFound, PreconditionFailed
-from fairloop.marks import Mark, read_mark
+from fairloop.provenance.marks import Mark, read_mark
 from fairloop.registry import weights_terms
 from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS, read_table

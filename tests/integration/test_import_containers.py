@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from fairloop import importers, inspection
+from fairloop import importers
 from fairloop.cli import main
 from fairloop.errors import InvalidInput
 from fairloop.importers import Choices
 from fairloop.pair_table import read_pairs
+from fairloop.provenance import inspection
 from fairloop.store import ObjectStore
 from tests.support.trees import image_bytes, plant
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ import pytest
 from fairloop import dataset as dataset_module
 from fairloop import importers
 from fairloop.dataset import image_id
+from fairloop.erasure import tombstones
 from fairloop.errors import InvalidInput, NotFound, PreconditionFailed
 from fairloop.garbage import find_garbage
 from fairloop.importers import Choices, Imported
-from fairloop.marks import Mark, put_mark
+from fairloop.manifest import Terms
+from fairloop.provenance.marks import Mark, put_mark
 from fairloop.store import ObjectStore
 from tests.support.trees import image_bytes, plant
 
@@ -222,3 +225,63 @@ def test_the_command_imports_and_says_what_came_of_it(
     dry = fairloop("import", "identity-folders", str(tmp_path), "--name", "aged", "--dry-run")
     assert dry.returncode == 1
     assert "2 records can be imported, 1 cannot" in dry.stdout
+
+
+def test_names_that_nothing_can_store_or_print_are_problems_by_their_place(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    plant(tmp_path, "plain.png")
+    for name in (b"\xff\xfe.png", b"two\nlines.png", b"\x1b[2Jclear.png"):
+        (tmp_path / os.fsdecode(name)).write_bytes(image_bytes(5, ".png"))
+    done = bring(store, tmp_path, broken="skip")
+    assert done.dataset.manifest.counts["images"] == 1
+    assert sorted(str(problem) for problem in done.findings.problems) == [
+        r"'\udcff\udcfe.png': '\udcff\udcfe.png' is not named in UTF-8; rename it",
+        r"'\x1b[2Jclear.png': '\x1b[2Jclear.png' is no path of a file",
+        r"'two\nlines.png': 'two\nlines.png' is no path of a file",
+    ]
+
+
+def test_a_mark_does_not_bring_back_a_subject_who_was_erased(store: ObjectStore, tmp_path: Path) -> None:
+    plant(tmp_path, "a.png", "b.png")
+    tombstones.write(store, "erasures/0123456789abcdef", frozenset(), frozenset(["made:7"]))
+    (tmp_path / "a.png").write_bytes(put_mark(image_bytes(3, ".png"), Mark(MODEL, 1, 2, "made:7")))
+    with pytest.raises(InvalidInput, match=r"a\.png: was erased \(erasures/0123456789abcdef\)"):
+        bring(store, tmp_path)
+
+
+def test_a_withdrawn_set_is_imported_only_with_a_reason_that_is_recorded(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    plant(tmp_path, "1.jpg")
+    (tmp_path / "1.txt").write_text("no label")
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(tmp_path / "1.jpg", "1.jpg")
+    options = {"published": "ms1mv3"}
+    with pytest.raises(PreconditionFailed, match="withdrawn"):
+        bring(store, tmp_path, kind="webdataset", options=options)
+    assert list(store.list("")) == []
+    done = bring(store, tmp_path, kind="webdataset", options=options, acknowledge="to measure its overlap")
+    assert done.dataset.manifest.details["use"]["acknowledged"] == "to measure its overlap"
+
+
+def test_terms_of_ones_own_images_are_kept_and_unstated_ones_are_on_record(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    plant(tmp_path, "1.jpg")
+    assert bring(store, tmp_path).dataset.manifest.terms == (Terms(),)
+    stated = Terms("CC0-1.0", "yes", "yes", "yes", "yes")
+    (tmp_path / "2.jpg").write_bytes(image_bytes(2))
+    assert bring(store, tmp_path, terms=(stated,)).dataset.manifest.terms == (stated,)
+
+
+def test_an_import_made_again_keeps_the_earlier_last_day(store: ObjectStore, tmp_path: Path) -> None:
+    plant(tmp_path, "1.jpg")
+    for asked, kept in (
+        ("2027-06-30", "2027-06-30"),
+        ("", "2027-06-30"),
+        ("2028-01-01", "2027-06-30"),
+        ("2027-01-31", "2027-01-31"),
+    ):
+        done = bring(store, tmp_path, retain_until=asked)
+        assert done.dataset.manifest.details["retain_until"] == kept

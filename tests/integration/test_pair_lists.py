@@ -13,13 +13,14 @@ import pytest
 from click.testing import CliRunner
 
 from fairloop import dataset as dataset_module
-from fairloop import erasure, importers, inspection
+from fairloop import erasure, importers
 from fairloop.cli import main
 from fairloop.dataset import SCHEMA, Dataset
 from fairloop.errors import InvalidInput, NotFound
 from fairloop.importers import Choices
 from fairloop.manifest import Part, load
 from fairloop.pair_table import read_pairs, score_pairs
+from fairloop.provenance import inspection
 from fairloop.stats import lfw_accuracy
 from fairloop.store import ObjectStore
 from fairloop.table_store import EMBEDDINGS, TableWriter, read_table, to_parquet

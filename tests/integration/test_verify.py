@@ -16,10 +16,11 @@ import pytest
 from click.testing import CliRunner
 
 from fairloop import dataset as dataset_module
-from fairloop import inspection, lineage, manifest, registry
+from fairloop import manifest, registry
 from fairloop.cli import main
 from fairloop.dataset import DatasetWriter, Image
 from fairloop.manifest import Manifest, Part, Terms
+from fairloop.provenance import inspection, lineage
 from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS, EMBEDDINGS, TableWriter, to_parquet
 from fairloop.tables import FaceRow, Guess, annotation_record, annotation_schema, embedding_schema

@@ -23,7 +23,7 @@ import psutil
 from fairloop.client import AnnotatorClient, GeneratorClient, MetricsClient, Operation, RecognizerClient
 from fairloop.errors import DeadlineExceeded, Exhausted, FairloopError, Internal, Unavailable
 from fairloop.garbage import COLLECTIONS, find_garbage
-from fairloop.inspection import inspect
+from fairloop.provenance.inspection import inspect
 from fairloop.serving.operation_store import OperationStore
 from fairloop.store import ObjectStore
 from fairloop.v1.annotator_pb2 import AnnotateRequest

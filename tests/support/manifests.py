@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fairloop import lineage, manifest, names
+from fairloop import manifest, names
 from fairloop.manifest import Manifest, Terms
+from fairloop.provenance import lineage
 from fairloop.store import ObjectStore
 
 

@@ -7,7 +7,8 @@ from importlib import metadata
 
 import pytest
 
-from fairloop import licences, models, published
+from fairloop import models
+from fairloop.provenance import licences, published
 
 PAGE = (licences.ROOT / licences.PAGE).read_text(encoding="utf-8")
 PINS = licences.read_pins(licences.ROOT / licences.PINS)
@@ -15,7 +16,7 @@ PINS = licences.read_pins(licences.ROOT / licences.PINS)
 
 def test_the_page_is_what_the_catalogues_and_packages_give() -> None:
     expected = licences.page(PINS, licences.read_packages(PAGE))
-    assert expected == PAGE, "run `python -m fairloop.licences`"
+    assert expected == PAGE, "run `python -m fairloop.provenance.licences`"
 
 
 def test_every_weight_set_and_pinned_package_has_a_row() -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from fairloop import lineage, lineage_text, manifest, models
+from fairloop import manifest, models
 from fairloop.cli import main
-from fairloop.lineage import Lineage, Node
 from fairloop.manifest import Manifest, Part, Terms
+from fairloop.provenance import lineage, lineage_text
+from fairloop.provenance.lineage import Lineage, Node
 from fairloop.store import ObjectStore
 from tests.support.manifests import dataset, model, put, table, version
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fairloop.errors import InvalidInput
-from fairloop.marks import LARGEST_PACKET, TRAINED, Mark, packet, put_mark, read_mark
+from fairloop.provenance.marks import LARGEST_PACKET, TRAINED, Mark, packet, put_mark, read_mark
 from tests.support.trees import image_bytes
 
 MARK = Mark("models/dcgan/versions/0123456789abcdef", 2**63 - 1, 41, "0123456789abcdef:7:<3>")
@@ -86,3 +86,8 @@ def test_a_mark_goes_in_once_and_into_two_formats() -> None:
         put_mark(put_mark(image_bytes(1, ".png"), MARK), MARK)
     with pytest.raises(InvalidInput, match="PNG or JPEG"):
         put_mark(image_bytes(1, ".bmp"), MARK)
+
+
+def test_a_number_that_no_index_can_hold_is_left_out() -> None:
+    marked = put_mark(image_bytes(1, ".png"), Mark("somebody's", 2**63, 2**63 - 1))
+    assert read_mark(opened(marked)) == Mark("somebody's", None, 2**63 - 1)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fairloop import models, published
+from fairloop import models
 from fairloop.errors import InvalidInput, NotFound
 from fairloop.manifest import Terms
+from fairloop.provenance import published
 
 IMPORTED = (
     "fairface",

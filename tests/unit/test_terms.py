@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from fairloop import lineage, terms
 from fairloop.cli import main
 from fairloop.dataset import DatasetWriter, Image
 from fairloop.errors import InvalidInput, PreconditionFailed
 from fairloop.manifest import Terms
+from fairloop.provenance import lineage, terms
 from fairloop.store import ObjectStore
 from tests.support.manifests import dataset, model, put, table
 from tests.support.metrics_world import png

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from xml.sax.saxutils import escape
 
-from fairloop.lineage import Lineage, Node
+from fairloop.provenance.lineage import Lineage, Node
 
 WIDTH, HEIGHT, GAP, LAYER = 300, 46, 16, 96
 """Pixels: a box, the space beside it, and from one layer to the next."""

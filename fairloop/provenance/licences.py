@@ -1,7 +1,7 @@
 """`docs/licences.md`, written from the two catalogues and from what installed packages say of themselves.
 
-    python -m fairloop.licences            write it
-    python -m fairloop.licences --check    fail when it is not what the catalogues give
+    python -m fairloop.provenance.licences            write it
+    python -m fairloop.provenance.licences --check    fail when it is not what the catalogues give
 
 Packages are those that `constraints.txt` pins. Of one that is not installed here
 in its pinned version the licence that the page has is kept.
@@ -17,10 +17,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fairloop import models, published
+from fairloop import models
 from fairloop.errors import NotFound
+from fairloop.provenance import published
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = Path("docs/licences.md")
 PINS = Path("constraints.txt")
 NOT_INSTALLED = "not installed where this was written"
@@ -33,10 +34,10 @@ _ROW = re.compile(r"\| ([^|]+) \| ([^|]+) \| ([^|]+) \|")
 
 INTRO = """# Licences
 
-Written by `python -m fairloop.licences`; do not edit. It says what `models.toml`, `fairloop/published.toml`
-and the packages' own metadata say, and is no legal advice: the terms of the publisher count. `unknown` means
-that nobody stated it or that it could not be confirmed. How these terms are enforced:
-[provenance and terms](provenance-and-terms.md).
+Written by `python -m fairloop.provenance.licences`; do not edit. It says what `models.toml`,
+`fairloop/provenance/published.toml` and the packages' own metadata say, and is no legal advice: the terms of
+the publisher count. `unknown` means that nobody stated it or that it could not be confirmed. How these terms
+are enforced: [provenance and terms](provenance-and-terms.md).
 """
 
 
@@ -164,7 +165,7 @@ def main() -> None:
     if not arguments.check:
         target.write_text(text, encoding="utf-8")
     elif text != before:
-        sys.exit(f"{PAGE} is not what the catalogues give; run `python -m fairloop.licences`")
+        sys.exit(f"{PAGE} is not what the catalogues give; run `python -m fairloop.provenance.licences`")
 
 
 if __name__ == "__main__":

@@ -16,10 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from fairloop import manifest, models, names, published
+from fairloop import manifest, models, names
 from fairloop.errors import DataLoss, NotFound, PreconditionFailed
 from fairloop.garbage import COLLECTIONS
 from fairloop.manifest import Manifest, Terms
+from fairloop.provenance import published
 from fairloop.registry import weights_terms
 from fairloop.store import ObjectStore
 

@@ -1,4 +1,4 @@
-"""What a dataset's index and shards, and the tables made from datasets, must hold; for `fairloop.inspection`.
+"""What a dataset's index and shards, and the tables made from datasets, must hold; for `inspection`.
 
 A looker is shown the parts of one resource in the manifest's order, each as a
 file whose hash is right, and yields (object, problem) pairs.
@@ -19,10 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fairloop import lineage, pair_table
+from fairloop import pair_table
 from fairloop.dataset import INDEX, PLACE
 from fairloop.errors import DataLoss, NotFound, PreconditionFailed
 from fairloop.manifest import Manifest, Part
+from fairloop.provenance import lineage
 from fairloop.store import ObjectStore
 from fairloop.tables import (
     annotation_schema,

@@ -31,6 +31,7 @@ _XMP_KEYWORD = b"XML:com.adobe.xmp"
 _APP1 = b"http://ns.adobe.com/xap/1.0/\0"
 _PNG = b"\x89PNG\r\n\x1a\n"
 LONGEST_TEXT = 300
+LARGEST_NUMBER = 2**63 - 1
 LARGEST_PACKET = 65_000
 """Bytes of XMP that are looked at; a JPEG segment holds no more."""
 
@@ -130,4 +131,7 @@ def _text(text: str | None) -> str | None:
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 19 else None
+    if not text or not text.isascii() or not text.isdigit() or len(text) > 19:
+        return None
+    # An index holds 64 bits, and anybody can write a mark.
+    return int(text) if int(text) <= LARGEST_NUMBER else None

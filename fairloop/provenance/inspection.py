@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairloop import inspected_tables, lineage, names
+from fairloop import names
 from fairloop.errors import DataLoss, FairloopError, NotFound, PreconditionFailed
-from fairloop.lineage import read_manifest
 from fairloop.manifest import Manifest, Part, Terms
+from fairloop.provenance import inspected_tables, lineage
+from fairloop.provenance.lineage import read_manifest
 from fairloop.store import ObjectStore
 from fairloop.tables import content_id, content_sha256, input_digest
 

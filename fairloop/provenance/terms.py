@@ -22,10 +22,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fairloop import published
 from fairloop.errors import DataLoss, InvalidInput, NotFound, PreconditionFailed
-from fairloop.lineage import PUBLISHED, WEIGHTS, Lineage, Node, ancestry
 from fairloop.manifest import USE, Terms
+from fairloop.provenance import published
+from fairloop.provenance.lineage import PUBLISHED, WEIGHTS, Lineage, Node, ancestry
 from fairloop.store import ObjectStore
 
 __all__ = ["POLICIES", "Objection", "Policy", "Use", "check", "check_policy", "judge", "under", "warnings"]
