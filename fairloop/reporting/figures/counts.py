@@ -36,17 +36,18 @@ MISSING = "no label"
 
 @styled
 def counts_canvas(found: Explored) -> Canvas:
-    """Panels in rows of three; a bar is as high as its images, generated ones hatched on top of real ones."""
+    """Panels in rows of at most three; a bar is as high as its images, generated ones hatched on top of real ones."""
     tables = found.attributes
-    rows = max(1, math.ceil(len(tables) / PANELS_IN_A_ROW))
+    columns = max(1, min(PANELS_IN_A_ROW, len(tables)))
+    rows = max(1, math.ceil(len(tables) / columns))
     note = (
         f"{found.images:,} images, {found.real:,} real and {found.synthetic:,} generated. "
         "Labels as they came with the data."
     )
     paper = sheet(rows * (TALL + HEAD + FOOT) + (LEGEND if found.synthetic else 0), note)
-    wide = WIDTH / PANELS_IN_A_ROW
+    wide = WIDTH / columns
     for place, table in enumerate(tables):
-        row, column = divmod(place, PANELS_IN_A_ROW)
+        row, column = divmod(place, columns)
         bottom = (rows - 1 - row) * (TALL + HEAD + FOOT) + FOOT
         _draw(paper.axes(column * wide + 0.62, bottom, wide - 0.72, TALL), table, bool(found.synthetic))
     if found.synthetic:
