@@ -36,7 +36,7 @@ MISSING = "no label"
 
 @styled
 def counts_canvas(found: Explored) -> Canvas:
-    """Panels in rows of at most three; a bar is as high as its images, generated ones hatched on top of real ones."""
+    """Panels in rows of at most three; bars as high as their images, generated ones hatched on top."""
     tables = found.attributes
     columns = max(1, min(PANELS_IN_A_ROW, len(tables)))
     rows = max(1, math.ceil(len(tables) / columns))
