@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 import struct
 
+MAX_PIXELS = 40_000_000
+"""Of any image: the limit of the whole system; above it nothing is decoded."""
 MOST_SCANS = 200
 """Of a JPEG. Encoders write 1 to 20. One costs 2.5 ms at 36 megapixels and may be eleven bytes long:
 8 MiB of them would take half an hour."""

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from PIL import Image, ImageDraw, ImageOps
 
 from fairloop import selection, taxonomy
-from fairloop.bombs import why_costly
+from fairloop.bombs import MAX_PIXELS, why_costly
 from fairloop.dataset import Dataset
 from fairloop.errors import InvalidInput
 from fairloop.seeds import check_seed, child_seed
@@ -90,7 +90,7 @@ def _thumbnail(data: bytes) -> bytes | None:
         return None
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if image.width * image.height > 40_000_000:
+            if image.width * image.height > MAX_PIXELS:
                 return None
             image.draft("RGB", (SIDE, SIDE))
             upright = ImageOps.exif_transpose(image).convert("RGB")

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from fairloop import taxonomy
-from fairloop.bombs import why_costly
+from fairloop.bombs import MAX_PIXELS, why_costly
 from fairloop.dataset import Dataset
 from fairloop.errors import InvalidInput
 from fairloop.selection import label, label_names
@@ -33,7 +33,6 @@ MOST_VALUES = 24
 """A label with more values is no attribute but a text or a number."""
 MOST_CELLS = 400
 """Of one intersection that is counted without being asked for."""
-MAX_PIXELS = 40_000_000
 NEARLY_BLACK = 5.0
 """Mean of all channels of 0–255 below which a picture shows nothing: a safety filter's or a lens cap's."""
 THREADS = 2

@@ -97,9 +97,10 @@ def survey(
     progress: Progress = lambda stage, done, total: None,
 ) -> tuple[Layout, Findings]:
     """What an import would find before it reads an image: the layout, counts and problems."""
-    layout = _layout(kind_name, Folder.open(path), options or {})
+    folder = Folder.open(path)
+    layout = _layout(kind_name, folder, options or {})
     findings = Findings()
-    check(Folder.open(path), layout, findings, {}, progress)
+    check(folder, layout, findings, {}, progress)
     return layout, findings
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
 
+from fairloop.bombs import MAX_PIXELS
 from fairloop.importers.source import UnusableFileError
 from fairloop.provenance.marks import Mark, read_mark
 
 MEMBER = {"jpeg": "jpg", "png": "png", "bmp": "bmp", "webp": "webp"}
 """Formats that are imported (Pillow's names in lower case), and the extension of each inside a shard."""
 _FORMATS = tuple(name.upper() for name in MEMBER)
-MAX_PIXELS = 40_000_000
 _ENDINGS = {"png": (b"IEND\xaeB`\x82", 64), "jpeg": (b"\xff\xd9", 4_096)}
 """How a whole file ends, and how many bytes may follow that (viewers ignore them)."""
 

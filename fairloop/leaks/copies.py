@@ -13,7 +13,7 @@ import scipy.fft
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from fairloop.bombs import why_costly
+from fairloop.bombs import MAX_PIXELS, why_costly
 from fairloop.errors import InvalidInput, PreconditionFailed
 from fairloop.leaks.neighbours import MOST_PAIRS, Ints, library, row_of_pair
 from fairloop.stats import watch
@@ -24,7 +24,6 @@ RADIUS = 6
 and at most 6 is a chance of 1.3e-11 a pair: the sum of C(32, k)² over k ≤ 3, by C(64, 32). Faces are alike:
 between strangers of one face generator it was 1.4e-6, so a check measures it among its own strangers."""
 MOST_RADIUS = 16
-MOST_PIXELS = 40_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 LEAST_CONTRAST = 1.0
 """Standard deviation, of 0–255, below which a picture is taken as one colour: its hash would be noise."""
@@ -108,7 +107,7 @@ def _grey(data: bytes) -> NDArray[np.float64] | str:
         return UNDECODABLE
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
+            if image.width * image.height > MAX_PIXELS:
                 return UNDECODABLE
             upright = ImageOps.exif_transpose(image).convert("L")
             pixels = np.asarray(upright.resize((SIDE, SIDE), Image.Resampling.LANCZOS), np.float64)

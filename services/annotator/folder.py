@@ -23,6 +23,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from fairloop.bombs import MAX_PIXELS
 from fairloop.errors import InvalidInput
 from fairloop.manifest import Clock, producer, rfc3339, utc_now
 from fairloop.tables import STATUSES, FaceRow
@@ -279,7 +280,7 @@ def _thresholds(names: Sequence[str]) -> dict[str, dict[str, Any]]:
         "ita": {"light_from_degrees": ita.EDGES[0], "medium_from_degrees": ita.EDGES[1]},
     }
     return {
-        "images": {"most_pixels": images.MAX_PIXELS, "formats": list(images.FORMATS)},
+        "images": {"most_pixels": MAX_PIXELS, "formats": list(images.FORMATS)},
         "detector": {
             "score": detector.THRESHOLD,
             "score_up_to_256_pixels": detector.FEW_WINDOWS_THRESHOLD,

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fairloop.bombs import MAX_PIXELS
 from fairloop.errors import InvalidInput
-from services.annotator.images import MAX_PIXELS, CorruptImage, ImageTooLarge, UnreadableImage
+from services.annotator.images import CorruptImage, ImageTooLarge, UnreadableImage
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 BATCH_IMAGES = 64

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from fairloop.bombs import why_costly
+from fairloop.bombs import MAX_PIXELS, why_costly
 from fairloop.errors import InvalidInput
 from fairloop.stages import stage
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
-MAX_PIXELS = 40_000_000
 
 _ORIENTATION = 0x0112
 # What brings an image with this EXIF orientation upright (TIFF 6.0, tag 274).

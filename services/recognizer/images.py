@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fairloop.bombs import why_costly
+from fairloop.bombs import MAX_PIXELS, why_costly
 from fairloop.errors import InvalidInput
 from fairloop.stages import stage
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
-MAX_PIXELS = 40_000_000
 _ORIENTATION = 0x0112
 LONGEST_SIDE = 1600
 """Larger images are reduced to this: 64 of 40 megapixels would take 8 GB, and chips need 150 pixels."""
