@@ -145,11 +145,11 @@ class TracingInterceptor(_Interceptor):
         if isinstance(request, Message):
             attributes |= tracing.named(request)
         sent = {name: header(details, name) for name in ("traceparent", "tracestate")}
-        with tracing.span(method, attributes, kind="server", parent=sent, flow_run=current.flow_run):
-            try:
-                yield
-            finally:
-                tracing.note("fairloop.code", code_name(context, "OK"))
+        with (
+            tracing.span(method, attributes, kind="server", parent=sent, flow_run=current.flow_run),
+            _ending(context, lambda code: tracing.note("fairloop.code", code)),
+        ):
+            yield
 
     async def intercept_service(
         self,
@@ -190,15 +190,8 @@ class _Watching(_Interceptor):
         # Asked now: a stream that its caller left may be closed after gRPC has given its call back, and
         # asking then crashes the process.
         peer = context.peer()
-        code = "CANCELLED"  # also a generator that is closed and a task that is cancelled
-        try:
+        with _ending(context, lambda code: self.ended(method, peer, code, time.perf_counter() - began)):
             yield
-            code = code_name(context, "OK")
-        except Exception:
-            code = code_name(context, "UNKNOWN")
-            raise
-        finally:
-            self.ended(method, peer, code, time.perf_counter() - began)
 
     async def intercept_service(
         self,
@@ -226,6 +219,20 @@ class _Watching(_Interceptor):
             return call
 
         return wrap(handler, unary, stream)
+
+
+@contextmanager
+def _ending(context: Any, say: Callable[[str], None]) -> Iterator[None]:
+    """Says with which code the call in the block ended."""
+    code = "CANCELLED"  # also a generator that is closed and a task that is cancelled
+    try:
+        yield
+        code = code_name(context, "OK")
+    except Exception:
+        code = code_name(context, "UNKNOWN")
+        raise
+    finally:
+        say(code)
 
 
 def code_name(context: Any, otherwise: str) -> str:

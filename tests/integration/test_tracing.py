@@ -19,6 +19,8 @@ from fairloop.serving.context import check_id, is_id
 from fairloop.serving.operation_store import OperationStore, StoredRequest
 from fairloop.store import ObjectStore
 from fairloop.v1.annotator_pb2 import AnnotateRequest
+from fairloop.v1.generator_pb2 import PreviewRequest
+from fairloop.v1.generator_pb2_grpc import GeneratorServiceStub
 from tests.support import counting_trainer
 from tests.support.bucket import own_bucket
 from tests.support.collector import Collector, Seen, collector
@@ -64,6 +66,7 @@ class Traced:
     generator: Process
     annotator: Process
     generator_address: str
+    collector: Collector
 
     def one(self, name: str) -> Seen:
         (found,) = [span for span in self.spans if span.name == name]
@@ -113,7 +116,7 @@ def traced(s3: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iter
             assert caller.returncode == 0, caller.stderr
             operation, dataset = caller.stdout.split()
             spans = made.wait(lambda found: finished(made, found))
-            yield Traced(spans, operation, dataset, store, generator, annotator, address)
+            yield Traced(spans, operation, dataset, store, generator, annotator, address, made)
         finally:
             for process in processes:
                 process.stop()
@@ -179,8 +182,10 @@ def test_the_stages_of_the_work_are_spans_inside_it(traced: Traced) -> None:
     streams = traced.called("fairloop.v1.AnnotatorService/StreamAnnotate")
     inside = [span for span in traced.spans if span.parent in {stream.id for stream in streams}]
     assert {span.name for span in inside} == {"queue", "decode", "compute"}
-    # One that broke off is opened anew by its client, wherever it was.
-    whole = [stream for stream in streams if stream.attributes["fairloop.code"] == "OK"]
+    # One that broke off is opened anew by its client, wherever it was; one whose client left before it had
+    # sent anything has ended well for the server.
+    begun = {span.parent for span in inside}
+    whole = [s for s in streams if s.attributes["fairloop.code"] == "OK" and s.id in begun]
     assert whole
     for stream in whole:
         decode = next(s for s in inside if s.parent == stream.id and s.name == "decode")
@@ -190,6 +195,26 @@ def test_the_stages_of_the_work_are_spans_inside_it(traced: Traced) -> None:
         assert decode.attributes["fairloop.pieces"] >= compute.attributes["fairloop.pieces"] >= 1
     # Every image that the annotator decoded, the generator had made: four pieces are the accepted ones.
     assert sum(s.attributes["fairloop.pieces"] for s in inside if s.name == "decode") >= 4
+
+
+def test_a_stream_that_its_caller_left_is_not_said_to_be_whole(traced: Traced) -> None:
+    """256 images are more than a connection holds: the server is at work when its caller goes."""
+    trace = "11112222333344445555666677778888"
+    model = traced.one("attempt GeneratorService.Generate").attributes["fairloop.model"]
+    with grpc.insecure_channel(traced.generator_address) as channel:
+        images = GeneratorServiceStub(channel).Preview(
+            PreviewRequest(model=model, count=256),
+            timeout=60,
+            metadata=[("traceparent", f"00-{trace}-1111222233334444-01")],
+        )
+        assert next(images).index == 0
+        images.cancel()
+
+    def left(spans: list[Seen]) -> list[Seen]:
+        return [s for s in spans if s.trace == trace and s.name.endswith("/Preview")]
+
+    (span,) = left(traced.collector.wait(lambda spans: bool(left(spans))))
+    assert span.attributes["fairloop.code"] == "CANCELLED"
 
 
 def test_nothing_that_was_seen_in_a_face_is_in_a_trace(traced: Traced) -> None:
