@@ -2,9 +2,11 @@
 
     python -m benchmarks.importing [--images 4000] [--repeat 3]
 
-The peers read every file, take its sha256, and write it: once to a folder of the same disk, once into the
-same S3 server in objects of a thousand images. Ours checks names, labels and headers as well, and makes an
-index. Ends with exit code 1 when a goal is missed.
+The peer reads every file, takes its sha256, and writes it into the same S3 server through the same client,
+in objects of a thousand images: one file after the other, without looking at what it is. Ours checks names,
+labels and the header and end of every image as well, and makes tars and an index. How fast the same files
+are copied and hashed from folder to folder, without a server, stands beside it. Ends with exit code 1 when a
+goal is missed.
 """
 
 from __future__ import annotations
@@ -87,6 +89,8 @@ def against_copying(images: int, repeat: int) -> list[Row]:
         server, environment = start_store(folder)
         try:
             _, store = own_bucket(environment)
+            # Loads the libraries; not counted.
+            importers.import_dataset(store, "folder", folder / "source" / "000", "datasets/first")
             rounds = []
             for turn in range(repeat):
                 to_disk = seconds(lambda turn=turn: copied(files, folder / f"copy{turn}"))
@@ -112,10 +116,13 @@ def against_copying(images: int, repeat: int) -> list[Row]:
             ours=statistics.median(ours_rates),
             peer=statistics.median(peer),
             peer_name=what,
-            goal=Goal("ours / peer", "≥", 0.8),
+            goal=goal,
             ratio=statistics.median(o / p for o, p in zip(ours_rates, peer, strict=True)),
         )
-        for what, peer in (("copy and hash on disk", disk), ("copy and hash into the store", into_store))
+        for what, peer, goal in (
+            ("copy and hash into the store", into_store, Goal("ours / peer", "≥", 0.8)),
+            ("copy and hash on disk, no server", disk, None),
+        )
     ]
 
 

@@ -31,10 +31,9 @@ from PIL import Image
 
 from benchmarks.table import Goal, Row, parser, run
 from fairloop.dataset import Dataset
+from fairloop.pixels import UnreadableImage, decode, fitted
+from fairloop.spool import Spool
 from fairloop.store import StoreSettings
-from services.recognizer.images import UnreadableImage, decode
-from services.recognizer.recognisers import fitted
-from services.recognizer.spool import Spool
 from tests.support.bucket import own_bucket
 from tests.support.faces import rendered_dataset
 from tests.support.processes import start_store

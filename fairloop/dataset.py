@@ -103,8 +103,9 @@ class DatasetWriter:
     Nothing is visible before `finish`. Adding the same images in the same order
     gives the same version, whoever adds them and however often. `on_shard` is
     asked when a shard closes for what to tell once it is stored: its part and
-    index rows; `adopt` takes such a shard up again. Memory: the shard that fills,
-    the one that is being stored, and about a hundred bytes an image to number repeats.
+    index rows (told on another thread, one shard after the other); `adopt` takes such a
+    shard up again. Memory: the shard that fills, those that are being stored (two, and no
+    more than 256 MiB together), and about a hundred bytes an image to number repeats.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class DatasetWriter:
         self.name = names.check("dataset", name, "dataset")
         self._on_shard = on_shard
         self._store = store
-        self._uploads = Uploads(store, f"{self.name}/blobs")
+        self._uploads = Uploads(store, f"{self.name}/blobs", SHARD_BYTES)
         if not _MEMBER.fullmatch(image_member) or image_member == "json":
             raise InvalidInput("image_member", f"{image_member!r} is not an image's extension such as png")
         self._member = image_member
@@ -227,10 +228,12 @@ class DatasetWriter:
         details: Mapping[str, Any] | None = None,
         terms: Sequence[Terms] = (),
         pairs: PairFile | None = None,
+        parents: Sequence[str] = (),
     ) -> Dataset:
         """Writes the index and the manifest; from then on the dataset exists.
 
-        `terms` are further ones that turned up while images were added; `pairs` a list that came along.
+        `terms` and `parents` are further ones that turned up while images were added; `pairs` a list
+        that came along.
         Where a sound version of the same images stands already, that one stays.
         """
         if self._pending:
@@ -260,7 +263,7 @@ class DatasetWriter:
             name=name,
             parts=(index, *self._blobs, *beside),
             counts={"images": self._rows.rows, "subjects": subjects, "shards": len(self._blobs)},
-            parents=self._parents,
+            parents=tuple(dict.fromkeys((*self._parents, *parents))),
             terms=tuple(dict.fromkeys((*self._terms, *terms))),
             details=keeping_promises(self._store, name, {"image_member": self._member, **(details or {})}),
             producer=producer("pyarrow", "pillow", *self._libraries),

@@ -94,10 +94,10 @@ def producer(*libraries: str) -> dict[str, str]:
     return versions
 
 
-def put_part(store: ObjectStore, key: str, data: bytes) -> Part:
-    """Writes one part; again even when it exists, which renews its age."""
+def put_part(store: ObjectStore, key: str, data: bytes, sha256: str = "") -> Part:
+    """Writes one part; again even when it exists, which renews its age. `sha256` where it is known."""
     store.put(key, data)
-    return Part(key, hashlib.sha256(data).hexdigest(), len(data))
+    return Part(key, sha256 or hashlib.sha256(data).hexdigest(), len(data))
 
 
 def read_part(store: ObjectStore, part: Part) -> bytes:
@@ -105,12 +105,25 @@ def read_part(store: ObjectStore, part: Part) -> bytes:
     data = store.get(part.key, most=part.size)
     found = hashlib.sha256(data).hexdigest()
     if found != part.sha256:
-        raise DataLoss(
-            f"{part.key} has sha256 {found[:16]}… and {len(data)} bytes; "
-            f"its manifest says {part.sha256[:16]}… and {part.size}",
-            object=part.key,
-        )
+        raise _another(part, found, len(data))
     return data
+
+
+def read_part_file(store: ObjectStore, part: Part, path: Path) -> None:
+    """Writes a part to a file without holding it in memory; `DataLoss` as of `read_part`."""
+    store.get_file(part.key, path)
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != part.sha256:
+        raise _another(part, found, path.stat().st_size)
+
+
+def _another(part: Part, found: str, size: int) -> DataLoss:
+    return DataLoss(
+        f"{part.key} has sha256 {found[:16]}… and {size} bytes; "
+        f"its manifest says {part.sha256[:16]}… and {part.size}",
+        object=part.key,
+    )
 
 
 def download(store: ObjectStore, manifest: Manifest, folder: Path) -> list[Path]:

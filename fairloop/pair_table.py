@@ -97,15 +97,19 @@ def pair_file(pairs: Iterable[Listed], ids: Mapping[str, str]) -> PairFile | Non
         digest.update(canonical_json(row) + b"\n")
         for name, value in row.items():
             columns[name].append(value)
-        counts = lists.setdefault(pair.list, {"pairs": 0, "same": 0})
-        counts["pairs"] += 1
-        counts["same"] += pair.same
+        _count(lists, pair.list, pair.same)
     if not lists:
         return None
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns, schema=PAIRS), sink, compression="zstd")
     details = {"sha256": digest.hexdigest(), "lists": lists, "left_out": left_out}
     return PairFile(sink.getvalue().to_pybytes(), details)
+
+
+def _count(lists: dict[str, dict[str, int]], name: str, same: bool) -> None:
+    counts = lists.setdefault(name, {"pairs": 0, "same": 0})
+    counts["pairs"] += 1
+    counts["same"] += same
 
 
 def made_of(details: Mapping[str, Any]) -> list[str]:
@@ -132,7 +136,7 @@ def read_pairs(store: ObjectStore, manifest: Manifest, name: str = "") -> pa.Tab
     return chosen
 
 
-def remaining(store: ObjectStore, manifest: Manifest, images: Iterable[str]) -> bytes | None:
+def remaining(store: ObjectStore, manifest: Manifest, images: Iterable[str]) -> PairFile | None:
     """The pairs between these images, as a file; None without any. For what erases the others."""
     if all(not part.key.endswith(f"/{FILE}") for part in manifest.parts):
         return None
@@ -141,10 +145,27 @@ def remaining(store: ObjectStore, manifest: Manifest, images: Iterable[str]) -> 
     kept = table.filter(
         pc.and_(pc.is_in(table["first"], value_set=ids), pc.is_in(table["second"], value_set=ids))
     )
+    if not kept.num_rows:
+        return None
+    lists: dict[str, dict[str, int]] = {}
+    digest = hashlib.sha256()
+    for batch in kept.to_batches(_CHUNK):
+        for row in batch.to_pylist():
+            digest.update(canonical_json(row) + b"\n")
+            _count(lists, row["list"], row["same"])
     sink = pa.BufferOutputStream()
     pq.write_table(kept, sink, compression="zstd")
-    data: bytes = sink.getvalue().to_pybytes()
-    return data if kept.num_rows else None
+    return PairFile(sink.getvalue().to_pybytes(), {"sha256": digest.hexdigest(), "lists": lists})
+
+
+def counted(before: Mapping[str, Any], left: PairFile | None) -> dict[str, Any]:
+    """What a manifest says of its pairs after an erasure: lists with the pairs that are left, 0 included.
+
+    The hash stays: the version follows from it.
+    """
+    found = left.details["lists"] if left else {}
+    lists = {name: found.get(name, {"pairs": 0, "same": 0}) for name in before.get("lists", {})}
+    return {**before, "lists": lists}
 
 
 def problems(

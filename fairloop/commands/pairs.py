@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from fairloop.commands.stored import opened, state_dir
+
 
 @click.command()
 @click.argument("dataset")
@@ -20,7 +22,10 @@ import click
     default=None,
     help="Also write the scored pairs, for `fairloop evaluate`.",
 )
-def pairs(dataset: str, embeddings: str, name: str, far: float, table: Path | None) -> None:
+@state_dir
+def pairs(
+    dataset: str, embeddings: str, name: str, far: float, table: Path | None, state_folder: Path
+) -> None:
     """Verification by the LFW protocol on a list of pairs that came with DATASET.
 
     DATASET is datasets/NAME/versions/VERSION. The threshold of each fold is
@@ -29,18 +34,18 @@ def pairs(dataset: str, embeddings: str, name: str, far: float, table: Path | No
     from fairloop.dataset import Dataset
     from fairloop.pair_table import read_pairs, score_pairs
     from fairloop.stats import lfw_accuracy
-    from fairloop.store import ObjectStore
     from fairloop.table_store import EMBEDDINGS, read_table
 
-    store = ObjectStore.from_environment()
-    manifest = Dataset.open(store, dataset).manifest
-    if not embeddings:
-        read_pairs(store, manifest, name)
+    with opened(state_folder) as store:
+        manifest = Dataset.open(store, dataset).manifest
+        listed = read_pairs(store, manifest, name)
+        rows = read_table(store, embeddings, EMBEDDINGS)[1] if embeddings else None
+    if rows is None:
         for one, counts in manifest.details["pairs"]["lists"].items():
             click.echo(f"{one}: {counts['pairs']:,} pairs, {counts['same']:,} of one person")
         click.echo(f"next: fairloop pairs {dataset} --list NAME --embeddings embeddings/ID")
         return
-    scored = score_pairs(read_pairs(store, manifest, name), read_table(store, embeddings, EMBEDDINGS)[1])
+    scored = score_pairs(listed, rows)
     found = lfw_accuracy(scored.decided, scored.same, scored.folds, far=far)
     click.echo(f"accuracy {found.mean:.4f} ± {found.std:.4f} over {len(found.folds)} folds")
     if found.val is None:

@@ -9,8 +9,11 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,8 +24,9 @@ from fairloop import pair_table
 from fairloop.dataset import INDEX, Dataset
 from fairloop.erasure.targets import Targets, mask
 from fairloop.erasure.words import search_patterns
-from fairloop.manifest import Manifest, Part, put_part, read_part
+from fairloop.manifest import Manifest, Part, put_part, read_part, read_part_file
 from fairloop.store import ObjectStore
+from fairloop.table_file import TableFile
 
 
 def dataset(store: ObjectStore, manifest: Manifest, targets: Targets, erasure: str) -> Manifest | None:
@@ -64,7 +68,7 @@ def dataset(store: ObjectStore, manifest: Manifest, targets: Targets, erasure: s
     new = _parquet(store, f"{manifest.name}/{erasure.replace('/', '-')}/index.parquet", table)
     pairs = pair_table.remaining(store, manifest, table["image_id"].to_pylist())
     beside = (
-        [put_part(store, f"{manifest.name}/{erasure.replace('/', '-')}/{pair_table.FILE}", pairs)]
+        [put_part(store, f"{manifest.name}/{erasure.replace('/', '-')}/{pair_table.FILE}", pairs.data)]
         if pairs
         else []
     )
@@ -74,7 +78,10 @@ def dataset(store: ObjectStore, manifest: Manifest, targets: Targets, erasure: s
         "subjects": pc.count_distinct(table["subject_id"]).as_py(),
         "shards": len(parts),
     }
-    manifest = replace(manifest, details=_unnamed(manifest.details, targets))
+    details = _unnamed(manifest.details, targets)
+    if "pairs" in details:
+        details = {**details, "pairs": pair_table.counted(details["pairs"], pairs)}
+    manifest = replace(manifest, details=details)
     return _replace(store, manifest, (new, *parts, *beside), counts, erasure, count)
 
 
@@ -113,28 +120,55 @@ def without(data: bytes, staying: set[str]) -> tuple[bytes, dict[str, int]]:
 
 
 def table(store: ObjectStore, manifest: Manifest, targets: Targets, erasure: str) -> Manifest | None:
-    """The new manifest of a table keyed by `image_id`; None when none of its rows is concerned."""
-    part = manifest.part("/table.parquet")
-    found = pq.read_table(pa.BufferReader(read_part(store, part)))
+    """The new manifest of a table keyed by `image_id`; None when none of its rows is concerned.
+
+    Memory holds one group of rows, whatever the table has.
+    """
     ids = pa.array(sorted(targets.images), pa.string())
-    gone = pc.is_in(found["image_id"].cast(pa.string()), value_set=ids)
-    count = pc.sum(gone).as_py() or 0
-    if not count:
+    erased: set[str] = set()
+    rows = 0
+    with _opened(store, manifest) as file:
+        kept = TableFile(file.schema_arrow)
+        for group in _groups(file):
+            gone = pc.is_in(group["image_id"].cast(pa.string()), value_set=ids)
+            concerned = group.filter(gone)
+            erased.update(concerned["image_id"].to_pylist())
+            rows += concerned.num_rows
+            kept.add(group.filter(pc.invert(gone)))
+    if not rows:
+        kept.discard()
         return None
-    kept = found.filter(pc.invert(gone))
-    new = _parquet(store, f"{manifest.name}/{erasure.replace('/', '-')}/table.parquet", kept)
-    counts = dict(manifest.counts)
-    counts["rows"] = kept.num_rows
+    kept.close()
+    new = kept.part(f"{manifest.name}/{erasure.replace('/', '-')}/table.parquet")
+    kept.put(store, new.key)
+    kept.discard()
+    counts = {**manifest.counts, "rows": kept.rows}
     if "images" in counts:
-        counts["images"] = pc.count_distinct(kept["image_id"]).as_py()
-    return _replace(store, manifest, (new,), counts, erasure, count)
+        counts["images"] -= len(erased)
+    return _replace(store, manifest, (new,), counts, erasure, rows)
 
 
 def holds(store: ObjectStore, manifest: Manifest, targets: Targets) -> bool:
-    """Whether a table has a row of one of the images."""
-    data = read_part(store, manifest.part("/table.parquet"))
-    ids = pq.read_table(pa.BufferReader(data), columns=["image_id"])["image_id"]
-    return not targets.images.isdisjoint(ids.to_pylist())
+    """Whether a table has a row of one of the images. Memory holds the ids of one group of rows."""
+    with _opened(store, manifest) as file:
+        return any(
+            not targets.images.isdisjoint(group["image_id"].to_pylist())
+            for group in _groups(file, ["image_id"])
+        )
+
+
+@contextmanager
+def _opened(store: ObjectStore, manifest: Manifest) -> Iterator[pq.ParquetFile]:
+    """A table's file, fetched to a temporary one, its sha256 checked."""
+    with tempfile.TemporaryDirectory(prefix="fairloop-erasing-") as folder:
+        path = Path(folder) / "table.parquet"
+        read_part_file(store, manifest.part("/table.parquet"), path)
+        with pq.ParquetFile(path) as file:
+            yield file
+
+
+def _groups(file: pq.ParquetFile, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    return (file.read_row_group(number, columns) for number in range(file.num_row_groups))
 
 
 def marked(store: ObjectStore, manifest: Manifest, key: str, erasure: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,44 +12,61 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-THREADS = 4
-MOST_ITEMS = 128
+BATCH_ITEMS = 16
+BATCH_BYTES = 4 * 2**20
+"""What a thread does at once: handing over costs as much as reading a small image."""
+MOST_BATCHES = 8
 MOST_BYTES = 64 * 2**20
 
 
 def ahead(
-    items: Iterable[Item], work: Callable[[Item], Result], weight: Callable[[Result], int]
+    items: Iterable[Item],
+    work: Callable[[Item], Result],
+    weight: Callable[[Result], int],
+    threads: int,
 ) -> Iterator[tuple[Item, Result]]:
     """(item, `work(item)`) in the items' order, worked on in threads ahead of the consumer.
 
     At most 128 results wait, and no new work begins while those that wait weigh
     over 64 MiB. `work` must not raise: it returns what is wrong.
     """
-    waiting: deque[tuple[Item, Future[Result]]] = deque()
+    waiting: deque[tuple[list[Item], Future[list[Result]]]] = deque()
     lock = threading.Lock()
     ready = 0
 
-    def done(future: Future[Result]) -> None:
+    def several(batch: list[Item]) -> list[Result]:
+        """The results of a batch, or of its first items where these are heavy."""
         nonlocal ready
-        if not future.cancelled() and future.exception() is None:
-            with lock:
-                ready += weight(future.result())
+        results, heavy = [], 0
+        for item in batch:
+            results.append(work(item))
+            heavy += weight(results[-1])
+            if heavy > BATCH_BYTES:
+                break
+        with lock:
+            ready += heavy
+        return results
 
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="ahead") as pool:
+    source = iter(items)
+    with ThreadPoolExecutor(threads, thread_name_prefix="ahead") as pool:
         try:
-            for item in items:
-                future = pool.submit(work, item)
-                future.add_done_callback(done)
-                waiting.append((item, future))
-                while len(waiting) >= MOST_ITEMS or (waiting and ready > MOST_BYTES):
-                    first, its = waiting.popleft()
-                    result = its.result()
-                    yield first, result
-                    with lock:
-                        ready -= weight(result)
-            while waiting:
-                first, its = waiting.popleft()
-                yield first, its.result()
+            more = True
+            while more or waiting:
+                while more and len(waiting) < MOST_BATCHES and not (waiting and ready > MOST_BYTES):
+                    batch = list(itertools.islice(source, BATCH_ITEMS))
+                    more = len(batch) == BATCH_ITEMS
+                    if batch:
+                        waiting.append((batch, pool.submit(several, batch)))
+                if not waiting:
+                    continue
+                batch, future = waiting.popleft()
+                results = future.result()
+                if len(results) < len(batch):
+                    rest = batch[len(results) :]
+                    waiting.appendleft((rest, pool.submit(several, rest)))
+                yield from zip(batch, results, strict=False)
+                with lock:
+                    ready -= sum(map(weight, results))
         finally:
             for _, future in waiting:
                 future.cancel()

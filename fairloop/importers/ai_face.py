@@ -127,7 +127,9 @@ def open_ai_face(folder: Folder, options: Options) -> Layout:
             yield Record(path, where, None, labels, _SOURCES[labels["target"]])
 
     perceived = Label("perceived", "AI-Face annotators")
-    attributes = ("gender", "skin_tone", "skin_tone_band") if columns.release == 2 else ("gender", "race")
+    attributes = (
+        ("gender", "skin_tone", "skin_tone_band") if columns.release == 2 else ("gender", "race", "race4")
+    )
     return Layout(
         records,
         labels=dict.fromkeys(attributes, perceived),
@@ -149,7 +151,7 @@ def on_disk(folder: Folder, path: str, folders: Mapping[str, str]) -> str | None
         return None
     found = f"{folders[keyword]}/{path.rpartition('/')[2]}"
     try:
-        return found if folder.path(found).is_file() else None
+        return found if folder.has(found) else None
     except UnusableFileError:
         return None
 
@@ -178,7 +180,7 @@ def _trim_notes(
         kept = told is not None and on_disk(folder, _path(told, prefix), folders) is not None
         trimmed["rows_kept" if kept or told is None else "rows_dropped"] += 1
     if not trimmed["rows_kept"]:
-        raise InvalidInput("trim", f"none of the {len(table):,} rows names an image below {folder.root}")
+        raise InvalidInput("trim", f"none of the {len(table):,} rows names an image below {folder}")
     return [f"{trimmed['rows_dropped']:,} of {len(table):,} rows name no image on disk and were left out"]
 
 

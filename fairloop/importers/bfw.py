@@ -42,7 +42,7 @@ def open_bfw(folder: Folder, options: Options) -> Layout:
     groups = _groups(folder)
     paths = [path for group in groups for path in folder.files(under=group)]
     if not paths:
-        raise InvalidInput("PATH", f"{folder.root} has no image (asian_females/n000009/0010_01.jpg)")
+        raise InvalidInput("PATH", f"{folder} has no image (asian_females/n000009/0010_01.jpg)")
     wrong = {} if options.keep_reported else dict(REPORTED)
     kept = [path for path in paths if path not in wrong]
     resolved = _resolved(folder, options.pairs, kept, wrong) if options.pairs else None
@@ -57,13 +57,13 @@ def open_bfw(folder: Folder, options: Options) -> Layout:
         if resolved is not None:
             yield from resolved.problems()
 
-    notes = ["race is given for Black, Indian and White; Asian would be several and stays in race_bfw"]
+    notes = ["race is given for Black, Indian and White; Asian would be several there, and is one in race4"]
     notes += [
         f"{path} is left out: {why}, says its publisher" for path, why in wrong.items() if path in paths
     ]
     return Layout(
         records,
-        labels={"gender": Label("perceived", "BFW"), "race": Label("perceived", "BFW")},
+        labels=dict.fromkeys(("gender", "race", "race4"), Label("perceived", "BFW")),
         terms=terms_of("bfw"),
         notes=tuple(notes),
         details=details_of("bfw"),
@@ -82,9 +82,9 @@ def _groups(folder: Folder) -> dict[str, dict[str, str]]:
         for race in races.labels
         for gender in genders.labels
     }
-    there = {name: labels for name, labels in groups.items() if (folder.root / name).is_dir()}
+    there = {name: labels for name, labels in groups.items() if folder.at(name).is_dir()}
     if not there:
-        raise InvalidInput("PATH", f"{folder.root} has no folder of a subgroup ({', '.join(groups)})")
+        raise InvalidInput("PATH", f"{folder} has no folder of a subgroup ({', '.join(groups)})")
     return there
 
 

@@ -32,11 +32,12 @@ def meant(words: Mapping[str, str], text: str, column: str) -> str:
 
 
 def with_canonical(attribute: str, value: str) -> dict[str, str]:
-    """A source's own label (`race_rfw`) and the canonical one where it has one."""
-    refined, values = taxonomy.CANONICAL[attribute]
+    """A source's own label (`race_rfw`) and the canonical ones (`race`, `race4`) where it has one."""
     labels = {attribute: value}
-    if value in values:
-        labels[refined] = values[value]
+    for meanings in (taxonomy.CANONICAL, taxonomy.COARSE):
+        named, values = meanings.get(attribute, ("", {}))
+        if value in values:
+            labels[named] = values[value]
     return labels
 
 

@@ -47,9 +47,9 @@ class Options:
 def open_fairface(folder: Folder, options: Options) -> Layout:
     """One record per row, tables in order of their names; `split` is a label."""
     check_order(options.order)
-    names = options.table or tuple(sorted(path.name for path in folder.root.glob("fairface_label_*.csv")))
+    names = options.table or tuple(folder.top("fairface_label_", ".csv"))
     if not names:
-        raise InvalidInput("table", f"{folder.root} has no fairface_label_*.csv; name the label CSV")
+        raise InvalidInput("table", f"{folder} has no fairface_label_*.csv; name the label CSV")
     tables = []
     for name in names:
         header = read_header(folder.file(name, "table"))
@@ -65,7 +65,7 @@ def open_fairface(folder: Folder, options: Options) -> Layout:
             yield from _Rows(table, known, _split_of(table.name)).records()
 
     perceived = Label("perceived", "FairFace annotators")
-    padding = padding_of(str(folder.root), options.padding)
+    padding = padding_of(str(folder), options.padding)
     return Layout(
         records,
         labels=dict.fromkeys(("age", "gender", "race"), perceived),

@@ -52,8 +52,8 @@ def open_hub(folder: Folder, options: Options) -> Layout:
         found = [path for path in found if path.split("/")[-2:][0] == options.padding]
     found = [path for path in found if path.rpartition("/")[2].startswith(options.split)]
     if not found:
-        raise InvalidInput("PATH", f"{folder.root} has no such Parquet file (0.25/train-*.parquet)")
-    files = {path: ImageFile(folder.root / path) for path in found}
+        raise InvalidInput("PATH", f"{folder} has no such Parquet file (0.25/train-*.parquet)")
+    files = {path: ImageFile(folder.contents(path)) for path in found}
     for path, file in files.items():
         _check(path, file, options.order)
 

@@ -41,7 +41,7 @@ class Options:
 def open_fgnet(folder: Folder, options: Options) -> Layout:
     """One record per image of the folder, its subject and its age from its name."""
     if next(folder.files(), None) is None:
-        raise InvalidInput("PATH", f"{folder.root} has no image (001A02.JPG)")
+        raise InvalidInput("PATH", f"{folder} has no image (001A02.JPG)")
 
     def records() -> Iterator[Record | Problem]:
         for path in folder.files():

@@ -39,7 +39,7 @@ def open_folder(folder: Folder, options: Options) -> Layout:
     if options.folders:
         taxonomy.values(options.folders)
     if next(folder.files(), None) is None:
-        raise InvalidInput("PATH", f"{folder.root} has no image ({', '.join(SUFFIXES)})")
+        raise InvalidInput("PATH", f"{folder} has no image ({', '.join(SUFFIXES)})")
 
     def records() -> Iterator[Record]:
         for path in folder.files():

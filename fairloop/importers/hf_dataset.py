@@ -240,4 +240,4 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-KIND = Kind("hf-dataset", "a Hugging Face data set saved to disk", Options, open_hf)
+KIND = Kind("hf-dataset", "a Hugging Face data set saved to disk", Options, open_hf, remote=False)

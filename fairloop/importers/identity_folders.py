@@ -38,7 +38,7 @@ def open_folder(folder: Folder, options: Options) -> Layout:
     if options.how not in HOW:
         raise InvalidInput("how", f"{options.how!r} is not one of {', '.join(HOW)}")
     if next(folder.files(), None) is None:
-        raise InvalidInput("PATH", f"{folder.root} has no image ({', '.join(SUFFIXES)})")
+        raise InvalidInput("PATH", f"{folder} has no image ({', '.join(SUFFIXES)})")
     source = "synthetic" if options.synthetic else "real"
 
     def records() -> Iterator[Record | Problem]:

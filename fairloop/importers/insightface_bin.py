@@ -75,7 +75,7 @@ def open_bin(folder: Folder, options: Options) -> Layout:
     """One record per image of the file; who is shown is not in it. The pairs are kept, without folds."""
     found = sorted(folder.root.glob("*.bin"))
     if not options.file and len(found) != 1:
-        raise InvalidInput("file", f"{folder.root} has {len(found)} .bin files; name one")
+        raise InvalidInput("file", f"{folder} has {len(found)} .bin files; name one")
     path = folder.file(options.file, "file") if options.file else found[0]
     held = read_bin(path)
     of = told(options.published)
@@ -110,4 +110,6 @@ def open_bin(folder: Folder, options: Options) -> Layout:
     )
 
 
-KIND = Kind("insightface-bin", "a .bin file of InsightFace: images two by two", Options, open_bin)
+KIND = Kind(
+    "insightface-bin", "a .bin file of InsightFace: images two by two", Options, open_bin, remote=False
+)

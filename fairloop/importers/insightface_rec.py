@@ -173,4 +173,4 @@ def _property(folder: Folder, rec: Path) -> int | None:
     return count
 
 
-KIND = Kind("insightface-rec", "InsightFace's train.rec with its train.idx", Options, open_rec)
+KIND = Kind("insightface-rec", "InsightFace's train.rec with its train.idx", Options, open_rec, remote=False)

@@ -45,7 +45,7 @@ class Options:
 def open_itwcc(folder: Folder, options: Options) -> Layout:
     """One record per image, boys and girls; two pictures of one age stay two."""
     if next(folder.files(), None) is None:
-        raise InvalidInput("PATH", f"{folder.root} has no image (CS0001_000f16_0.1364.jpg)")
+        raise InvalidInput("PATH", f"{folder} has no image (CS0001_000f16_0.1364.jpg)")
 
     def records() -> Iterator[Record | Problem]:
         for path in folder.files():

@@ -8,7 +8,8 @@ says the same up to its place, and when its shard is still there.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ from fairloop.store import ObjectStore
 from fairloop.tables import canonical_json
 
 PREFIX = "imports/"
+DELETES = 8
+"""At once."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,9 @@ class Journal:
 
     def remove(self) -> None:
         """Forgets the journal: the dataset stands."""
-        for key in self._keys():
-            self._store.delete(key)
-
-    def _keys(self) -> Iterator[str]:
-        yield from list(self._store.list(self._prefix))
+        keys = list(self._store.list(self._prefix))
+        with ThreadPoolExecutor(DELETES) as pool:
+            # In the caller's context, which says how patient the store is.
+            gone = [pool.submit(copy_context().run, self._store.delete, key) for key in keys]
+        for one in gone:
+            one.result()

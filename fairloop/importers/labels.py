@@ -30,7 +30,7 @@ PROVENANCE = frozenset(Image.__dataclass_fields__) - {
 
 _UNWRITABLE = re.compile(f"{CONTROL.pattern}|[\ud800-\udfff]")
 """Control characters, and halves of characters, which no UTF-8 can hold (JSON can name them)."""
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}(\.[a-z0-9_]{1,40})?")
+NAME = re.compile(r"[a-z][a-z0-9_]{0,39}(\.[a-z0-9_]{1,40})?")
 """`race`, or `perceived_race.{annotator}` of images that were accepted by it."""
 
 
@@ -76,8 +76,10 @@ def _check_labels(labels: Mapping[str, str]) -> None:
             if value not in allowed:
                 raise UnusableFileError(f"{name} {shown(value)} is not one of {', '.join(allowed)}")
             continue
-        if not _NAME.fullmatch(name):
-            raise UnusableFileError(f"label {shown(name)} is no name of a–z, 0–9 and _ (at most 40)")
+        if not NAME.fullmatch(name):
+            raise UnusableFileError(
+                f"label {shown(name)} is no name of a–z, 0–9 and _ (at most 40, and once more after a dot)"
+            )
         if name == "age_years":
             years(value)
         longest = LONGEST_TEXT if name in FREE_TEXT else LONGEST_LABEL

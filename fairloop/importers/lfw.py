@@ -34,12 +34,12 @@ def open_lfw(folder: Folder, options: Options) -> Layout:
     """One record per image, whose folder is the person; PATH may hold the folder of all people or be it."""
     paths = list(folder.files())
     if not paths:
-        raise InvalidInput("PATH", f"{folder.root} has no image (Person_Name/Person_Name_0001.jpg)")
+        raise InvalidInput("PATH", f"{folder} has no image (Person_Name/Person_Name_0001.jpg)")
     if options.pairs and options.no_pairs:
         raise InvalidInput("pairs", "are named and left out; give one of --pairs and --no-pairs")
     found = [folder.file(name, "pairs") for name in options.pairs]
     if not found and not options.no_pairs:
-        found = [folder.root / name for name in LISTS if (folder.root / name).is_file()]
+        found = [path for name in LISTS if (path := folder.at(name)).is_file()]
     # Lists name people, not where their folders lie.
     people = {"/".join(path.split("/")[-2:]): path for path in paths}
     lists = [_resolved(path, people) for path in found]

@@ -61,7 +61,7 @@ def open_pairs(folder: Folder, options: Options) -> Layout:
     below = _below(folder, options)
     paths = list(folder.files(under=below))
     if not paths:
-        raise InvalidInput("PATH", f"{folder.root / below} has no image")
+        raise InvalidInput("PATH", f"{folder}/{below} has no image")
     named = Named(options.format, options.subjects)
     lists = [Resolved(listed, paths) for listed in _lists(folder, options, below)]
 
@@ -137,27 +137,28 @@ def _below(folder: Folder, options: Options) -> str:
     if options.format == "cfp":
         if options.images:
             raise InvalidInput("images", "is not for cfp, whose images are in Data/Images")
-        if not (folder.root / "Data" / "Images").is_dir():
-            raise InvalidInput("PATH", f"{folder.root} has no folder Data/Images")
+        if not folder.at("Data/Images").is_dir():
+            raise InvalidInput("PATH", f"{folder} has no folder Data/Images")
         return "Data/Images"
     if options.images:
         if not folder.path(options.images).is_dir():
-            raise InvalidInput("images", f"{folder.root} has no folder {options.images!r}")
+            raise InvalidInput("images", f"{folder} has no folder {options.images!r}")
         return options.images.strip("/")
-    return next((name for name in _IMAGES if (folder.root / name).is_dir()), "")
+    return next((name for name in _IMAGES if folder.at(name).is_dir()), "")
 
 
 def _lists(folder: Folder, options: Options, below: str) -> list[Callable[[], Listed]]:
     if options.format == "cfp":
         if options.table:
             raise InvalidInput("table", "is not for cfp, whose lists are in Protocol")
-        split = folder.root / "Protocol" / "Split"
+        root = folder.tables("Protocol").parent
+        split = root / "Protocol" / "Split"
         protocols = [name for name in ("FF", "FP") if (split / name).is_dir()]
         if not protocols:
-            raise InvalidInput("PATH", f"{folder.root} has no Protocol/Split/FF or FP")
-        return [lambda name=name: cfp_pairs(folder.root, name) for name in protocols]  # type: ignore[misc]
+            raise InvalidInput("PATH", f"{folder} has no Protocol/Split/FF or FP")
+        return [lambda name=name: cfp_pairs(root, name) for name in protocols]  # type: ignore[misc]
     usual = f"pairs_{options.format.upper()}.txt"
-    name = options.table or (usual if (folder.root / usual).is_file() else "")
+    name = options.table or (usual if folder.at(usual).is_file() else "")
     if not name:
         if options.format == "agedb":
             return []

@@ -11,15 +11,14 @@ import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairloop.errors import InvalidInput
+from fairloop.importers.contents import Contents
 from fairloop.importers.source import LARGEST_IMAGE, UnusableFileError
-from fairloop.importers.unchanged import check_unchanged, stamp
 
 LARGEST_GROUP = 2 * 2**30
 """Bytes of a group of rows, unpacked; the hub's have 100 images."""
@@ -31,21 +30,22 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 class ImageFile:
     """One Parquet file. Safe to read from several threads."""
 
-    def __init__(self, path: Path, column: str = "image") -> None:
-        self.path, self.column = path, column
+    def __init__(self, contents: Contents, column: str = "image") -> None:
+        self._contents, self.column = contents, column
+        self.name = contents.name
         try:
-            self._file = pq.ParquetFile(path)
+            self._file = pq.ParquetFile(contents.source())
             schema = self._file.schema_arrow
             names = schema.names
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise InvalidInput(path.name, f"is no Parquet file that can be read ({_line(error)})") from error
+            raise InvalidInput(self.name, f"is no Parquet file that can be read ({_line(error)})") from error
         self.schema: pa.Schema = schema
         if column not in names:
-            raise InvalidInput("image", f"{path.name} has no column {column!r}; it has {', '.join(names)}")
+            raise InvalidInput("image", f"{self.name} has no column {column!r}; it has {', '.join(names)}")
         kind = schema.field(column).type
         if not pa.types.is_struct(kind) or {field.name for field in kind} != {"bytes", "path"}:
             raise InvalidInput(
-                "image", f"{path.name}, column {column} holds {kind}, no images {{bytes, path}}"
+                "image", f"{self.name}, column {column} holds {kind}, no images {{bytes, path}}"
             )
         self._lock = threading.Lock()
         self._groups: OrderedDict[int, pa.Array] = OrderedDict()
@@ -55,11 +55,11 @@ class ImageFile:
             group = metadata.row_group(number)
             if group.total_byte_size > LARGEST_GROUP:
                 raise InvalidInput(
-                    path.name,
+                    self.name,
                     f"group {number} unpacks to {group.total_byte_size:,} bytes; at most {LARGEST_GROUP:,}",
                 )
             self._starts.append(self._starts[-1] + group.num_rows)
-        self.stamp = stamp(path)
+        self.stamp = contents.stamp
 
     @property
     def rows(self) -> int:
@@ -70,7 +70,7 @@ class ImageFile:
         try:
             return self._file.read(columns=names)
         except (pa.ArrowException, OSError) as error:
-            raise InvalidInput(self.path.name, f"cannot be read ({_line(error)})") from error
+            raise InvalidInput(self.name, f"cannot be read ({_line(error)})") from error
 
     def class_names(self) -> Mapping[str, tuple[str, ...]]:
         """Column → names of its classes, as the file's own Hugging Face metadata says; empty without any."""
@@ -80,7 +80,7 @@ class ImageFile:
         try:
             return class_names(json.loads(raw)["info"]["features"])
         except (ValueError, KeyError, TypeError) as error:
-            raise InvalidInput(self.path.name, "has Hugging Face metadata that cannot be read") from error
+            raise InvalidInput(self.name, "has Hugging Face metadata that cannot be read") from error
 
     def image(self, row: int) -> bytes:
         """The bytes of one image; `UnusableFileError` with the reason when there are none."""
@@ -97,11 +97,11 @@ class ImageFile:
         return checked(data)
 
     def _load(self, group: int) -> pa.Array:
-        check_unchanged(self.path, self.stamp)
+        self._contents.check()
         try:
             table = self._file.read_row_group(group, columns=[self.column])
         except (pa.ArrowException, OSError) as error:
-            raise UnusableFileError(f"{self.path.name} cannot be read ({_line(error)})") from None
+            raise UnusableFileError(f"{self.name} cannot be read ({_line(error)})") from None
         return table[self.column].combine_chunks() if table.num_rows else table[self.column]
 
 

@@ -28,25 +28,25 @@ class Options:
 
 def open_rfw(folder: Folder, options: Options) -> Layout:
     """One record per image; a person who stands under two races is one subject, and told in the notes."""
-    data = "test/data" if (folder.root / "test" / "data").is_dir() else "data"
+    data = "test/data" if folder.at("test/data").is_dir() else "data"
     texts = data.removesuffix("data") + "txts"
     races = taxonomy.vocabulary("rfw", "race_rfw")
-    present = [race for race in races.labels if (folder.root / data / race).is_dir()]
+    present = [race for race in races.labels if folder.at(f"{data}/{race}").is_dir()]
     if not present:
-        raise InvalidInput("PATH", f"{folder.root} has no {data}/African, Asian, Caucasian or Indian")
+        raise InvalidInput("PATH", f"{folder} has no {data}/African, Asian, Caucasian or Indian")
     paths = {race: sorted(folder.files(under=f"{data}/{race}")) for race in present}
     if not any(paths.values()):
-        raise InvalidInput("PATH", f"{folder.root}/{data} has no image")
+        raise InvalidInput("PATH", f"{folder}/{data} has no image")
 
     def listed(race: str) -> Listed:
         return lfw_pairs(
-            folder.root / texts / race / f"{race}_pairs.txt",
+            folder.at(f"{texts}/{race}/{race}_pairs.txt"),
             f"rfw-{race.lower()}",
             lambda who, n: f"{data}/{race}/{who}/{who}_{n:04}",
             folds=FOLDS,
         )
 
-    there = [race for race in present if (folder.root / texts / race / f"{race}_pairs.txt").is_file()]
+    there = [race for race in present if folder.at(f"{texts}/{race}/{race}_pairs.txt").is_file()]
     kept = [] if options.no_pairs else there
     lists = {race: Resolved(lambda race=race: listed(race), paths[race]) for race in kept}  # type: ignore[misc]
 
@@ -68,7 +68,7 @@ def open_rfw(folder: Folder, options: Options) -> Layout:
 
     return Layout(
         records,
-        labels={"race": Label("perceived", "RFW")},
+        labels=dict.fromkeys(("race", "race4"), Label("perceived", "RFW")),
         terms=terms_of("rfw"),
         notes=(*_notes(paths, present), *_unlisted(present, there)),
         details=details_of("rfw"),
@@ -84,7 +84,7 @@ def _unlisted(present: list[str], there: list[str]) -> Iterator[str]:
 
 def _missing_people(folder: Folder, people: str, paths: list[str]) -> Iterator[Problem]:
     """People of a list without a picture."""
-    path = folder.root / people
+    path = folder.at(people)
     if not path.is_file():
         return
     there = {one.split("/")[-2] for one in paths}
@@ -95,7 +95,9 @@ def _missing_people(folder: Folder, people: str, paths: list[str]) -> Iterator[P
 
 
 def _notes(paths: dict[str, list[str]], present: list[str]) -> tuple[str, ...]:
-    notes = ["race is given for African, Caucasian and Indian; Asian would be several and stays in race_rfw"]
+    notes = [
+        "race is given for African, Caucasian and Indian; Asian would be several there, and is one in race4"
+    ]
     absent = [race for race in taxonomy.vocabulary("rfw", "race_rfw").labels if race not in present]
     if absent:
         notes.append(f"no folder of {', '.join(absent)}")

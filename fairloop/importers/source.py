@@ -14,9 +14,13 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 from fairloop.errors import InvalidInput
 from fairloop.standalone.table import CONTROL, shown
+
+if TYPE_CHECKING:
+    from fairloop.importers.contents import Contents
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 """Of images, in lower case; files are found whatever their case."""
@@ -40,9 +44,11 @@ class Stamp:
 
     size: int
     modified_ns: int
+    etag: str = ""
+    """Of an object in a bucket."""
 
     def __str__(self) -> str:
-        return f"{self.size}:{self.modified_ns}"
+        return f"{self.size}:{self.etag or self.modified_ns}"
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,12 @@ class Folder:
     """A folder on this machine. Paths are relative to it, with `/` between folders."""
 
     root: Path
+
+    threads: ClassVar[int] = 2
+    """That read images at once; more would mostly wait for each other's turn at the interpreter."""
+
+    def __str__(self) -> str:
+        return str(self.root)
 
     @classmethod
     def open(cls, path: Path | str, field: str = "PATH") -> Folder:
@@ -96,19 +108,35 @@ class Folder:
             )
         return path
 
+    def top(self, prefix: str, suffix: str) -> list[str]:
+        """Names of the files directly in it that begin and end so, sorted."""
+        return sorted(path.name for path in self.root.glob(f"{prefix}*{suffix}"))
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file; `UnusableFileError` when the path leads outside."""
+        return self.path(name).is_file()
+
+    def at(self, name: str) -> Path:
+        """Where a folder or a file that is no image lies, named by the kind itself; maybe nowhere."""
+        return self.root / name
+
+    def tables(self, under: str) -> Path:
+        """A folder of lists, to look through."""
+        return self.root / under
+
+    def contents(self, name: str) -> Contents:
+        """A container, such as a tar, read by ranges."""
+        from fairloop.importers.contents import FileContents
+
+        return FileContents(self.root / name)
+
     def path(self, name: str) -> Path:
         """Where a path that a table or an archive names lies; `UnusableFileError` when it leads outside."""
         return Path(self._place(name))
 
     def _place(self, name: str) -> str:
         # Text instead of Path objects: this runs a million times for a table of a million rows.
-        if not name or len(name) > LONGEST_PATH or CONTROL.search(name):
-            raise UnusableFileError(f"{shown(name)} is no path of a file")
-        if not name.isascii() and _NOT_UTF8.search(name):
-            raise UnusableFileError(f"{shown(name)} is not named in UTF-8; rename it")
-        parts = name.split("/")
-        if not parts[0] or ".." in parts or "\\" in name or ":" in parts[0]:
-            raise UnusableFileError(f"{shown(name)} leads out of the folder; paths are relative to it")
+        check_path(name)
         return f"{self.root}/{name}"
 
     def stamp(self, name: str) -> Stamp:
@@ -136,6 +164,17 @@ class Folder:
         if after != before or len(data) != before.size:
             raise UnusableFileError("changed while it was read")
         return data, after
+
+
+def check_path(name: str) -> None:
+    """Raises `UnusableFileError` for what is no path of a file, or leads out of its folder."""
+    if not name or len(name) > LONGEST_PATH or CONTROL.search(name):
+        raise UnusableFileError(f"{shown(name)} is no path of a file")
+    if not name.isascii() and _NOT_UTF8.search(name):
+        raise UnusableFileError(f"{shown(name)} is not named in UTF-8; rename it")
+    parts = name.split("/")
+    if not parts[0] or ".." in parts or "\\" in name or ":" in parts[0]:
+        raise UnusableFileError(f"{shown(name)} leads out of the folder; paths are relative to it")
 
 
 @functools.lru_cache(maxsize=65_536)

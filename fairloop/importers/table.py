@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from fairloop import taxonomy
 from fairloop.errors import InvalidInput
-from fairloop.importers.labels import of_years
+from fairloop.importers.codes import words_of
+from fairloop.importers.labels import NAME, of_years
 from fairloop.importers.record import HOW, Kind, Label, Layout, Problem, Record
 from fairloop.importers.source import Folder, UnusableFileError
 from fairloop.standalone.table import Table, listed, read_header, read_table, shown
 
 Meaning = Callable[[str], Mapping[str, str]]
 """The text of a cell → the labels that it stands for; `UnusableFileError` when it stands for none."""
-
-_FREE = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Options:
         metadata={
             "help": "ATTRIBUTE=COLUMN, if the column holds canonical values; ATTRIBUTE=COLUMN:SOURCE, with "
             "the codes or words of a source such as ai_face; or ATTRIBUTE=COLUMN:m=male/f=female. "
-            "age_years=COLUMN also gives the bin. Other names are kept as text."
+            "age_years=COLUMN also gives the bin. Other names, with one dot or none, are kept as text."
         },
     )
     synthetic: str = field(
@@ -115,8 +113,13 @@ def meaning_of(text: str) -> tuple[str, str, Meaning]:
     if name == "age_years":
         return name, column, of_years
     if not words:
-        if name not in taxonomy.ATTRIBUTES and not _FREE.fullmatch(name):
-            raise InvalidInput("label", f"{name!r} is no name of a–z, 0–9 and _")
+        if name in taxonomy.ATTRIBUTES:
+            return name, column, _canonical(name, column)
+        if not NAME.fullmatch(name):
+            raise InvalidInput(
+                "label",
+                f"{name!r} is no name of a–z, 0–9 and _, such as hair or perceived_race.deepface",
+            )
         return name, column, lambda cell: {name: cell}
     if name not in taxonomy.ATTRIBUTES:
         raise InvalidInput(
@@ -127,6 +130,23 @@ def meaning_of(text: str) -> tuple[str, str, Meaning]:
     vocabulary = taxonomy.vocabulary(words, name)
     codes = dict(zip(vocabulary.labels, vocabulary.values, strict=True)) | dict(vocabulary.aliases or {})
     return name, column, _translated(name, codes)
+
+
+def _canonical(name: str, column: str) -> Meaning:
+    def meaning(cell: str) -> Mapping[str, str]:
+        allowed = taxonomy.values(name)
+        if cell not in allowed:
+            knows = [
+                source
+                for source, attribute in taxonomy.VOCABULARIES
+                if attribute == name and cell in words_of(source, name)
+            ]
+            told = f"{name}={column}:SOURCE" + (f" with {' or '.join(knows)}" if knows else "")
+            how = f"{told} or {name}={column}:WORD=VALUE/… translates words and codes"
+            raise UnusableFileError(f"{shown(cell)} is not one of {', '.join(allowed)}; {how}")
+        return {name: cell}
+
+    return meaning
 
 
 def _pairs(name: str, text: str) -> dict[str, str]:

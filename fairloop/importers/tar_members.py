@@ -8,17 +8,15 @@ long it is. Everything else in a tar is told as a problem.
 
 from __future__ import annotations
 
-import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from fairloop.errors import InvalidInput
 from fairloop.importers.codes import counted
+from fairloop.importers.contents import Contents, Pread
 from fairloop.importers.record import Problem
-from fairloop.importers.source import LONGEST_PATH, Folder, UnusableFileError
-from fairloop.importers.unchanged import check_unchanged, stamp
+from fairloop.importers.source import LONGEST_PATH, UnusableFileError, check_path
 from fairloop.standalone.table import shown
 
 BLOCK = tarfile.BLOCKSIZE
@@ -48,94 +46,92 @@ class Member:
 class TarFile:
     """A plain tar file, open only while it is read: a set may have thousands."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.size = path.stat().st_size
-        self.stamp = stamp(path)
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+        self.name, self.size, self.stamp = contents.name, contents.size, contents.stamp
 
     def members(self) -> Iterator[Member | Problem]:
         """Regular files in the order of the tar; what is no plain file is a problem.
 
         Raises `InvalidInput` where the file is no tar at all, or stops to be one.
         """
-        with self.path.open("rb", buffering=0) as file:
-            yield from self._members(file.fileno())
+        try:
+            with self._contents.reading() as pread:
+                yield from self._members(pread)
+        except UnusableFileError as error:
+            raise InvalidInput(self.name, str(error)) from error
 
-    def _members(self, descriptor: int) -> Iterator[Member | Problem]:
+    def _members(self, pread: Pread) -> Iterator[Member | Problem]:
         at, told = 0, dict[str, str]()
         for _ in range(MOST_MEMBERS):
-            block = os.pread(descriptor, BLOCK, at)
+            block = pread(BLOCK, at)
             if len(block) < BLOCK or not block.strip(b"\0"):
                 if at == 0:
-                    raise InvalidInput(self.path.name, "is no tar file, or an empty one")
+                    raise InvalidInput(self.name, "is no tar file, or an empty one")
                 return
             try:
                 info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
             except tarfile.HeaderError as error:
-                raise InvalidInput(self.path.name, f"is no tar file at byte {at:,} ({error})") from None
+                raise InvalidInput(self.name, f"is no tar file at byte {at:,} ({error})") from None
             start = at + BLOCK
             size = counted(told.get("size", ""))
             size = info.size if size is None else size
             if size < 0 or start + size > self.size:
                 name, left = shown(told.get("path", info.name)), max(0, self.size - start)
-                raise InvalidInput(
-                    self.path.name, f"is cut off: {name} promises {size:,} bytes, {left:,} follow"
-                )
+                raise InvalidInput(self.name, f"is cut off: {name} promises {size:,} bytes, {left:,} follow")
             at = start + (size + BLOCK - 1) // BLOCK * BLOCK
             if info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
-                told |= self._extension(descriptor, info.type, start, size)
+                told |= self._extension(pread, info.type, start, size)
                 continue
             if info.type in (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK, tarfile.DIRTYPE):
                 told = told if info.type == tarfile.GNUTYPE_LONGLINK else {}
                 continue
             name, told = told.get("path", info.name), {}
             yield self._member(name, info.type, start, size)
-        raise InvalidInput(self.path.name, f"has more than {MOST_MEMBERS:,} members")
+        raise InvalidInput(self.name, f"has more than {MOST_MEMBERS:,} members")
 
     def _member(self, name: str, kind: bytes, start: int, size: int) -> Member | Problem:
         if kind not in _REGULAR:
             return Problem(shown(name), f"is {_WORDS.get(kind, 'no regular file')}")
         try:
             name.encode("utf-8")
-            Folder(self.path.parent).path(name)
+            check_path(name)
         except UnicodeEncodeError:
             return Problem(shown(name), "has a name that is not UTF-8")
         except UnusableFileError as error:
             return Problem(shown(name), str(error))
         return Member(name, start, size)
 
-    def _extension(self, descriptor: int, kind: bytes, start: int, size: int) -> dict[str, str]:
+    def _extension(self, pread: Pread, kind: bytes, start: int, size: int) -> dict[str, str]:
         """Name and size of the next member, of a header that says more of it."""
         if size > LARGEST_EXTENSION:
-            raise InvalidInput(
-                self.path.name, f"has a header of {size:,} bytes; at most {LARGEST_EXTENSION:,}"
-            )
-        data = os.pread(descriptor, size, start)
+            raise InvalidInput(self.name, f"has a header of {size:,} bytes; at most {LARGEST_EXTENSION:,}")
+        data = pread(size, start)
         if kind == tarfile.GNUTYPE_LONGNAME:
             return {"path": data.rstrip(b"\0").decode("utf-8", "surrogateescape")[: LONGEST_PATH + 1]}
         found = {}
         while data:
             length, space, _ = data.partition(b" ")
             if not space or not length.isdigit() or not len(length) + 2 < int(length[:9]) <= len(data):
-                raise InvalidInput(self.path.name, f"has a pax header that cannot be read, at byte {start:,}")
+                raise InvalidInput(self.name, f"has a pax header that cannot be read, at byte {start:,}")
             line, data = data[len(length) + 1 : int(length) - 1], data[int(length) :]
             key, _, value = line.partition(b"=")
             if key in (b"path", b"size"):
                 found[key.decode()] = value.decode("utf-8", "surrogateescape")
             elif key.startswith(b"GNU.sparse"):
-                raise InvalidInput(self.path.name, f"has a sparse file, at byte {start:,}")
+                raise InvalidInput(self.name, f"has a sparse file, at byte {start:,}")
         return found
 
     def read(self, member: Member, most: int) -> bytes:
         """The bytes of a member; `UnusableFileError` when they are too many or the tar changed."""
         if member.size > most:
             raise UnusableFileError(f"{member.name} has {member.size:,} bytes; at most {most:,}")
-        check_unchanged(self.path, self.stamp)
+        self._contents.check()
         try:
-            with self.path.open("rb", buffering=0) as file:
-                data = os.pread(file.fileno(), member.size, member.offset)
+            with self._contents.reading() as pread:
+                data = pread(member.size, member.offset)
         except OSError as error:
-            raise UnusableFileError(f"{self.path.name} cannot be read ({error.strerror})") from None
+            raise UnusableFileError(f"{self.name} cannot be read ({error.strerror})") from None
         if len(data) != member.size:
-            raise UnusableFileError(f"{self.path.name} changed while it was read")
+            raise UnusableFileError(f"{self.name} changed while it was read")
         return data

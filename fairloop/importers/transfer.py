@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fairloop.dataset import DatasetWriter, Image
 from fairloop.erasure.tombstones import Tombstones
@@ -49,8 +50,10 @@ class Choices:
     shards; None takes the first image's. `retain_until` is the last
     day (2027-12-31) on which real images may be kept; `fairloop sweep` erases
     them after it. `terms` are added to those of the kind.
-    `policy` (empty: FAIRLOOP_POLICY, else research) is what a published set's terms
-    are held against, `acknowledge` the reason to import it all the same.
+    `parents` are what the images were made from or with: datasets and models of the
+    bucket, and `weights/…` and `published/…` of the catalogues. `policy` (empty:
+    FAIRLOOP_POLICY, else research) is what the terms of these and of a published set are
+    held against, `acknowledge` the reason to import all the same.
     """
 
     namespace: str
@@ -63,6 +66,7 @@ class Choices:
     policy: str = ""
     acknowledge: str = ""
     terms: tuple[Terms, ...] = ()
+    parents: tuple[str, ...] = ()
 
 
 class Trail:
@@ -168,6 +172,8 @@ class Transfer:
         self._layout, self._choices = layout, choices
         self.subjects: dict[bytes, str | None] = {}
         """sha256 of every image → its first subject."""
+        self.models: dict[str, None] = {}
+        """Models that the images say they were made by, in order."""
         self._trail = Trail()
         self._known_problems = 0
         self.ids: dict[str, str] | None = {} if layout.pairs else None
@@ -190,29 +196,30 @@ class Transfer:
         self._known_problems = len(findings.problems)
         self._writer = self._adopt(same)
         rest = itertools.islice(self._layout.records(), self._trail.done, None)
-        for item, fetched in ahead(rest, self._fetch, _weight):
+        for item, fetched in ahead(rest, self._fetch, _weight, self._folder.threads):
             self._take(item, fetched)
             if self._trail.done % EVERY == 0:
                 progress("copying", self._trail.done, whole.done)
         progress("copying", self._trail.done, whole.done)
         if self._trail.place != whole.place:
             raise PreconditionFailed(
-                f"{self._folder.root} changed while it was imported, so nothing was; start again",
-                source=str(self._folder.root),
+                f"{self._folder} changed while it was imported, so nothing was; start again",
+                source=str(self._folder),
             )
         if self._writer is None:
             if findings.problems:
                 findings.refuse("there is no other image")
-            raise PreconditionFailed(f"{self._folder.root} holds no image that can be imported")
+            raise PreconditionFailed(f"{self._folder} holds no image that can be imported")
         return self._writer
 
     def _fetch(self, item: Record | Problem) -> _Fetched | UnusableFileError | None:
         """An image and its header, or what is wrong with it; None for what was a problem when checked."""
+        if isinstance(item, Problem):
+            return None
         try:
-            _checked(self._folder, item, self._forgotten)
+            _check_said(item, self._forgotten)
         except UnusableFileError:
             return None
-        assert isinstance(item, Record)
         try:
             if item.read is None:
                 data, found = self._folder.read(item.path)
@@ -223,7 +230,15 @@ class Transfer:
             sha256 = hashlib.sha256(data).hexdigest()
             return _Fetched(data, sha256, stamp, look(data, decode=self._choices.decode))
         except UnusableFileError as error:
-            return error
+            return error if self._found(item) else None
+
+    def _found(self, record: Record) -> bool:
+        """Whether there is a file to read; where there is none, that was a problem when it was checked."""
+        try:
+            _checked(self._folder, record, self._forgotten)
+        except UnusableFileError:
+            return False
+        return True
 
     def _take(self, item: Record | Problem, fetched: _Fetched | UnusableFileError | None) -> None:
         if fetched is None or isinstance(item, Problem):
@@ -282,6 +297,8 @@ class Transfer:
                 seed=image.seed if mark.seed is None else mark.seed,
                 index=image.index if mark.index is None else mark.index,
             )
+        if image.model:
+            self.models.setdefault(image.model)
         key = self._writer.add(image, sha256=got.sha256)
         if self.ids is not None:
             self.ids[record.path] = key
@@ -318,6 +335,7 @@ class Transfer:
             digests, subjects = rows["sha256"].to_pylist(), rows["subject_id"].to_pylist()
             for digest, subject in zip(digests, subjects, strict=True):
                 self.subjects.setdefault(bytes.fromhex(digest), subject)
+            self.models |= dict.fromkeys(filter(None, pc.unique(rows["model"]).to_pylist()))
             self._trail = same[entry.done].copy()
             self._findings.images += rows.num_rows
             self._findings.resumed += rows.num_rows
@@ -334,11 +352,15 @@ def _checked(folder: Folder, item: Record | Problem, forgotten: Forgotten | None
     """The stamp of a record that can be read; `UnusableFileError` with the reason why not."""
     if isinstance(item, Problem):
         raise UnusableFileError(item.reason)
-    check_record(item)
-    erasure = forgotten.subject(item.subject) if forgotten else None
+    _check_said(item, forgotten)
+    return item.stamp if item.read is not None else str(folder.stamp(item.path))
+
+
+def _check_said(record: Record, forgotten: Forgotten | None) -> None:
+    check_record(record)
+    erasure = forgotten.subject(record.subject) if forgotten else None
     if erasure:
         raise UnusableFileError(f"is of a subject who was erased ({erasure}) and is not imported again")
-    return item.stamp if item.read is not None else str(folder.stamp(item.path))
 
 
 def _weight(fetched: _Fetched | UnusableFileError | None) -> int:

@@ -44,9 +44,9 @@ class Options:
 
 
 def open_utkface(folder: Folder, options: Options) -> Layout:
-    """One record per image. `race` is given where UTKFace's value means one; `race_utkface` always."""
+    """One record per image. `race` and `race4` are given where UTKFace's value means one."""
     if next(folder.files(), None) is None:
-        raise InvalidInput("PATH", f"{folder.root} has no image (26_1_2_20170116184024662.jpg.chip.jpg)")
+        raise InvalidInput("PATH", f"{folder} has no image (26_1_2_20170116184024662.jpg.chip.jpg)")
 
     def records() -> Iterator[Record | Problem]:
         for path in folder.files():
@@ -60,9 +60,12 @@ def open_utkface(folder: Folder, options: Options) -> Layout:
     perceived = Label("perceived", "UTKFace file names")
     return Layout(
         records,
-        labels=dict.fromkeys(("age", "gender", "race"), perceived),
+        labels=dict.fromkeys(("age", "gender", "race", "race4"), perceived),
         terms=terms_of("utkface"),
-        notes=("race is given for White, Black and Indian; Asian and others stay in race_utkface",),
+        notes=(
+            "race is given for White, Black and Indian; Asian would be several there, and is one in race4; "
+            "others stay in race_utkface",
+        ),
         details=details_of("utkface"),
     )
 

@@ -51,11 +51,11 @@ def open_webdataset(folder: Folder, options: Options) -> Layout:
     if options.how not in HOW:
         raise InvalidInput("how", f"{options.how!r} is not one of {', '.join(HOW)}")
     labels = [meaning_of(text) for text in options.label]
-    tars = {path: TarFile(folder.root / path) for path in folder.files((".tar",))}
+    tars = {path: TarFile(folder.contents(path)) for path in folder.files((".tar",))}
     if not tars:
         packed = next(folder.files((".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")), None)
         hint = f"; unpack {packed}, compressed ones are not read" if packed else ""
-        raise InvalidInput("PATH", f"{folder.root} has no .tar file{hint}")
+        raise InvalidInput("PATH", f"{folder} has no .tar file{hint}")
     source = {"source": "synthetic" if options.synthetic else "real"}
 
     def records() -> Iterator[Record | Problem]:

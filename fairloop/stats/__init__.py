@@ -10,6 +10,7 @@ from __future__ import annotations
 from fairloop.stats.agreement import cohen_kappa, fleiss_kappa, gwet_ac1, krippendorff_alpha
 from fairloop.stats.agreement_report import AgreementReport, agreement_by_group
 from fairloop.stats.annotator_error import Correction, correct_for_annotator
+from fairloop.stats.attribute_gaps import AttributeGaps, SeveralAttributes, attribute_gaps
 from fairloop.stats.audit import audit_distribution
 from fairloop.stats.audit_change import compare_audits
 from fairloop.stats.audit_report import AuditChange, AuditReport, CellRecord
@@ -31,6 +32,7 @@ from fairloop.stats.curves import (
 from fairloop.stats.densities import ScoreDensity, score_densities
 from fairloop.stats.distribution import distribution
 from fairloop.stats.evaluation import Options
+from fairloop.stats.identity_rates import IdentityRates, identity_rates
 from fairloop.stats.inequality import (
     fairness_discrepancy_rate,
     garbe,
@@ -45,6 +47,7 @@ from fairloop.stats.pair_list import similarity_from_distance
 from fairloop.stats.pairs import evaluate_pairs
 from fairloop.stats.pairwise import PairwiseGap, pairwise_gaps
 from fairloop.stats.power import required_subjects
+from fairloop.stats.ranking import Ranking, ranking
 from fairloop.stats.rate_summaries import RateSummaries, summarise_rates
 from fairloop.stats.report import GroupRecord, Summary, VerificationReport
 from fairloop.stats.risk import cvar
@@ -55,6 +58,7 @@ from fairloop.stats.verification import evaluate_verification
 
 __all__ = [
     "AgreementReport",
+    "AttributeGaps",
     "AuditChange",
     "AuditReport",
     "CellRecord",
@@ -68,17 +72,21 @@ __all__ = [
     "Decision",
     "Difference",
     "GroupRecord",
+    "IdentityRates",
     "LfwAccuracy",
     "Options",
     "PairwiseGap",
+    "Ranking",
     "RateCurve",
     "RateSummaries",
     "ScoreDensity",
+    "SeveralAttributes",
     "Summary",
     "Sweep",
     "Verdict",
     "VerificationReport",
     "agreement_by_group",
+    "attribute_gaps",
     "audit_distribution",
     "classification_fairness",
     "clopper_pearson",
@@ -103,11 +111,13 @@ __all__ = [
     "garbe",
     "gini",
     "gwet_ac1",
+    "identity_rates",
     "inequity_rate",
     "krippendorff_alpha",
     "lfw_accuracy",
     "max_over_geomean",
     "pairwise_gaps",
+    "ranking",
     "rate_curves",
     "required_subjects",
     "roc",

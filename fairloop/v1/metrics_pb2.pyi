@@ -186,7 +186,7 @@ class Grouping(_message.Message):
     def __init__(self, annotations: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[_common_pb2.LabelSource, _Mapping]]] = ..., groups: _Optional[_Iterable[str]] = ..., min_agreement: _Optional[float] = ...) -> None: ...
 
 class EvaluateVerificationRequest(_message.Message):
-    __slots__ = ("embeddings", "grouping", "fmr", "seed", "replicates", "request_id", "detached", "threshold", "policy", "alpha", "impostors", "threshold_in_replicates", "use")
+    __slots__ = ("embeddings", "grouping", "fmr", "seed", "replicates", "request_id", "detached", "threshold", "policy", "alpha", "impostors", "threshold_in_replicates", "use", "pairs", "pair_list", "cross_validated")
     EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
     GROUPING_FIELD_NUMBER: _ClassVar[int]
     FMR_FIELD_NUMBER: _ClassVar[int]
@@ -200,6 +200,9 @@ class EvaluateVerificationRequest(_message.Message):
     IMPOSTORS_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_IN_REPLICATES_FIELD_NUMBER: _ClassVar[int]
     USE_FIELD_NUMBER: _ClassVar[int]
+    PAIRS_FIELD_NUMBER: _ClassVar[int]
+    PAIR_LIST_FIELD_NUMBER: _ClassVar[int]
+    CROSS_VALIDATED_FIELD_NUMBER: _ClassVar[int]
     embeddings: str
     grouping: Grouping
     fmr: float
@@ -213,7 +216,10 @@ class EvaluateVerificationRequest(_message.Message):
     impostors: str
     threshold_in_replicates: str
     use: _common_pb2.Use
-    def __init__(self, embeddings: _Optional[str] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., fmr: _Optional[float] = ..., seed: _Optional[int] = ..., replicates: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., threshold: _Optional[float] = ..., policy: _Optional[str] = ..., alpha: _Optional[float] = ..., impostors: _Optional[str] = ..., threshold_in_replicates: _Optional[str] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ...) -> None: ...
+    pairs: str
+    pair_list: str
+    cross_validated: bool
+    def __init__(self, embeddings: _Optional[str] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., fmr: _Optional[float] = ..., seed: _Optional[int] = ..., replicates: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., threshold: _Optional[float] = ..., policy: _Optional[str] = ..., alpha: _Optional[float] = ..., impostors: _Optional[str] = ..., threshold_in_replicates: _Optional[str] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ..., pairs: _Optional[str] = ..., pair_list: _Optional[str] = ..., cross_validated: _Optional[bool] = ...) -> None: ...
 
 class EvaluateClassificationRequest(_message.Message):
     __slots__ = ("predictions", "annotated", "grouping", "positive", "seed", "replicates", "request_id", "detached", "use")

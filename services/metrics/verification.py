@@ -22,11 +22,13 @@ from fairloop.standalone.evaluation import (
     Tell,
     VerificationOptions,
     evaluate_faces,
+    evaluate_scores,
 )
 from fairloop.standalone.table import no_name, shown
 from fairloop.stats import compare_recognizers, score_densities
 from fairloop.stats.compare import MEASURE, VERDICT_MEASURES
 from fairloop.stats.evaluation import InReplicates
+from fairloop.stats.pairs import Policy
 from fairloop.stats.tails import Impostors
 from fairloop.stats.verdict import TOLERANCE
 from fairloop.stats.watch import watched
@@ -37,15 +39,17 @@ from fairloop.v1 import metrics_pb2
 from services.metrics.labels import (
     MIN_AGREEMENT,
     Grouped,
+    cells_of,
     check_sources,
     group_subjects,
     image_labels,
     read_labels,
     source_text,
 )
+from services.metrics.listed_pairs import MOST_ACCURATE, check_listed, needed_by_listed, read_listed
 from services.metrics.reports import Made, inputs_of
 
-POLICIES = ("fmr", "threshold", "eer")
+POLICIES = ("fmr", "threshold", "eer", MOST_ACCURATE)
 IMPOSTORS = ("within_group", "all")
 IN_REPLICATES = ("fixed", "rechosen", "both")
 
@@ -95,11 +99,13 @@ def check_evaluate(request: metrics_pb2.EvaluateVerificationRequest) -> None:
         )
     if request.policy == "eer" and request.fmr:
         raise InvalidInput("fmr", "does not go with the policy 'eer'")
+    check_listed(request)
 
 
 def needed_by_evaluate(request: metrics_pb2.EvaluateVerificationRequest) -> list[tuple[str, str]]:
-    """Tables that must exist."""
-    return [(request.embeddings, EMBEDDINGS), (request.grouping.annotations, ANNOTATIONS)]
+    """Resources that must exist."""
+    tables = [(request.embeddings, EMBEDDINGS), (request.grouping.annotations, ANNOTATIONS)]
+    return [*tables, *needed_by_listed(request)]
 
 
 def options_of(request: metrics_pb2.EvaluateVerificationRequest) -> VerificationOptions:
@@ -107,7 +113,7 @@ def options_of(request: metrics_pb2.EvaluateVerificationRequest) -> Verification
     return VerificationOptions(
         fmr=request.fmr or None,
         threshold=request.threshold if request.HasField("threshold") else None,
-        policy="eer" if request.policy == "eer" else None,
+        policy=cast(Policy, request.policy) if request.policy in ("eer", MOST_ACCURATE) else None,
         alpha=request.alpha if request.HasField("alpha") else 0.5,
         impostors=cast(Impostors, request.impostors or IMPOSTORS[0]),
         replicates=request.replicates or DEFAULT_REPLICATES,
@@ -149,6 +155,8 @@ class Faces:
 
     subjects: list[str | None]
     groups: list[str | None]
+    labels: list[str | None]
+    """Cell of each image by itself."""
     grouped: Grouped
     source: str
     manifest: Manifest
@@ -166,14 +174,13 @@ def read_faces(store: ObjectStore, table: pa.Table, grouping: metrics_pb2.Groupi
             f"{grouping.annotations} lacks image {missing[0]} and {len(missing) - 1} others of the embeddings"
         )
     subjects = table["subject_id"].to_pylist()
-    grouped = group_subjects(
-        subjects,
-        [by_image[image] for image in image_ids],
-        list(grouping.groups),
-        grouping.min_agreement or MIN_AGREEMENT,
-    )
+    found = [by_image[image] for image in image_ids]
+    wanted = list(grouping.groups)
+    grouped = group_subjects(subjects, found, wanted, grouping.min_agreement or MIN_AGREEMENT)
+    cells = set(wanted or cells_of(sources))
     groups = [grouped.groups.get(subject) if subject is not None else None for subject in subjects]
-    return Faces(subjects, groups, grouped, source_text(sources), manifest)
+    own = [label if label in cells else None for label in found]
+    return Faces(subjects, groups, own, grouped, source_text(sources), manifest)
 
 
 def read_embeddings(
@@ -186,19 +193,26 @@ def read_embeddings(
 
 
 def evaluate(store: ObjectStore, request: metrics_pb2.EvaluateVerificationRequest, tell: Tell) -> Made:
-    """Rates per group and their summaries, of one recogniser."""
+    """Rates per group and their summaries, of one recogniser, over all pairs or those of a list."""
     tell("reading", 0, 1)
     manifest, table, vectors, failed = read_embeddings(store, request.embeddings)
     faces = read_faces(store, table, request.grouping)
-    inputs = inputs_of([manifest, faces.manifest])
-    facts = {**grouping_facts(faces, inputs), "model": manifest.details["model"]}
-    report, files = evaluate_faces(
-        vectors, faces.subjects, faces.groups, failed, options_of(request), facts, tell
-    )
+    read = [manifest, faces.manifest]
+    told = {"model": manifest.details["model"]}
+    if request.pairs:
+        listed = read_listed(store, request, faces.groups, faces.labels, faces.source)
+        read.append(listed.manifest)
+        facts = {**grouping_facts(faces, inputs_of(read)), **told, **listed.facts()}
+        report, files = evaluate_scores(listed.pairs, options_of(request), facts, tell)
+    else:
+        facts = {**grouping_facts(faces, inputs_of(read)), **told}
+        report, files = evaluate_faces(
+            vectors, faces.subjects, faces.groups, failed, options_of(request), facts, tell
+        )
     garbe = report.summaries["garbe"].value
     headline = f"GARBE {garbe:.3f} at FMR {report.fmr:.4g}" if garbe is not None else "GARBE has no value"
-    terms = inherited_terms([manifest, faces.manifest])
-    return Made("verification", files, {**report.to_dict(), **facts}, headline, inputs, terms)
+    terms = inherited_terms(read)
+    return Made("verification", files, {**report.to_dict(), **facts}, headline, inputs_of(read), terms)
 
 
 def compare(store: ObjectStore, request: metrics_pb2.CompareRecognizersRequest, tell: Tell) -> Made:

@@ -304,9 +304,9 @@ def test_no_manifest_means_no_dataset(store: ObjectStore) -> None:
 
 def test_a_half_written_dataset_is_invisible(store: ObjectStore) -> None:
     writer = DatasetWriter(store, NAME)
-    for i in range(2_001):
+    for i in range(3_001):
         writer.add(Image(b"%04d" % i, 1, 1, "png"))
-    # The first full shard is stored before the second is sent off; nothing else is there.
+    # The first full shard is stored before the third is sent off; nothing else is there.
     blobs = list(store.list(""))
     assert blobs
     assert all(key.startswith(f"{NAME}/blobs/") for key in blobs)

@@ -156,8 +156,8 @@ def test_a_killed_import_goes_on_from_its_last_shard_and_gives_the_same_version(
     assert [key for key in store.list("datasets/") if key.endswith("manifest.json")] == []
     monkeypatch.setattr(dataset_module, "SHARD_IMAGES", 20)
     again = bring(store, tmp_path)
-    # A shard of 20 fills, one is on its way to the store: what is kept lies up to two behind.
-    assert 60 <= again.findings.resumed <= 180
+    # A shard of 20 fills, two are on their way to the store: what is kept lies up to three behind.
+    assert 40 <= again.findings.resumed <= 180
     assert list(store.list("imports/")) == []
     undisturbed = importers.import_dataset(store, "folder", tmp_path, "datasets/other", Choices("mine"))
     assert undisturbed.findings.resumed == 0
@@ -171,7 +171,7 @@ def test_a_second_try_copies_again_what_changed_in_the_source(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plant(tmp_path, *(f"{i:03}.png" for i in range(100)))
-    killed_import(tmp_path, store_environment, at=70)
+    killed_import(tmp_path, store_environment, at=90)
     (tmp_path / "050.png").write_bytes(image_bytes(777, ".png"))
     monkeypatch.setattr(dataset_module, "SHARD_IMAGES", 20)
     again = bring(store, tmp_path)
@@ -196,7 +196,7 @@ def test_what_an_abandoned_import_left_is_garbage(
     store: ObjectStore, store_environment: dict[str, str], tmp_path: Path
 ) -> None:
     plant(tmp_path, *(f"{i:03}.png" for i in range(100)))
-    killed_import(tmp_path, store_environment, at=50)
+    killed_import(tmp_path, store_environment, at=70)
     # The server may still be finishing the object that was on its way when its sender died.
     before: set[str] = set()
     while (left := set(store.list(""))) != before:

@@ -172,6 +172,13 @@ def test_erasing_a_person_takes_the_pairs_of_its_images(store: ObjectStore, tmp_
     left = read_pairs(store, manifest)
     assert left.num_rows == 5  # of the first set one pair is P_0's alone
     assert gone.isdisjoint({*left["first"].to_pylist(), *left["second"].to_pylist()})
+    # What the manifest counts is what is left; the version still follows from what once was there.
+    same = sum(left["same"].to_pylist())
+    assert manifest.details["pairs"]["lists"] == {"lfw-pairs": {"pairs": 5, "same": same}}
+    assert manifest.details["pairs"]["sha256"] == dataset.manifest.details["pairs"]["sha256"]
+    erasure.erase(store, subjects=[f"lfw:P_{p}" for p in (0, 2, 3)], reason="asked to")
+    manifest = load(store, dataset.name, SCHEMA)
+    assert manifest.details["pairs"]["lists"] == {"lfw-pairs": {"pairs": 0, "same": 0}}
     assert [str(one) for one in inspection.inspect(store, [dataset.name])] == []
 
 

@@ -186,3 +186,26 @@ def test_text_named_png_a_cut_file_and_an_empty_one_are_no_images() -> None:
     ]:
         with pytest.raises(UnusableFileError, match=said):
             look(data)
+
+
+def test_words_of_a_source_in_a_canonical_column_are_told_how_to_be_translated(tmp_path: Path) -> None:
+    plant(tmp_path, "1.jpg")
+    (tmp_path / "t.csv").write_text("file,sex,skin\n1.jpg,Woman,x\n")
+    assert problems("table", tmp_path, table="t.csv", label=("gender=sex",)) == [
+        "t.csv, line 2: column sex: 'Woman' is not one of female, male; gender=sex:SOURCE with deepface or "
+        "gender=sex:WORD=VALUE/… translates words and codes"
+    ]
+    assert problems("table", tmp_path, table="t.csv", label=("skin_tone=skin",)) == [
+        "t.csv, line 2: column skin: 'x' is not one of 1, 2, 3, 4, 5, 6, 7, 8, 9, 10; skin_tone=skin:SOURCE "
+        "or skin_tone=skin:WORD=VALUE/… translates words and codes"
+    ]
+
+
+def test_a_label_of_an_annotator_has_a_dotted_name(tmp_path: Path) -> None:
+    plant(tmp_path, "1.jpg")
+    (tmp_path / "t.csv").write_text("file,guess\n1.jpg,asian\n")
+    (record,) = records("table", tmp_path, table="t.csv", label=("perceived_race.deepface=guess",))
+    assert dict(record.labels) == {"perceived_race.deepface": "asian"}
+    for wrong in ("a.b.c=guess", ".a=guess", "a.=guess", "A=guess"):
+        with pytest.raises(InvalidInput, match="is no name of"):
+            layout("table", tmp_path, table="t.csv", label=(wrong,))

@@ -87,10 +87,12 @@ def test_utkface_names_give_age_gender_and_race_where_it_has_one(tmp_path: Path)
     )
     found = {r.path.rpartition("/")[2].split("_2")[0]: dict(r.labels) for r in records("utkface", tmp_path)}
     white = {"age_years": "100", "age": "70_plus", "gender": "male", "race_utkface": "white", "race": "white"}
+    white["race4"] = "white"
     assert found["100_0_0"] == white
     assert found["1_0_3"]["race"] == "indian"
     # Asian would be East or Southeast, others anything: no canonical race.
     asian = {"age_years": "26", "age": "20_29", "gender": "female", "race_utkface": "asian"}
+    asian["race4"] = "asian"
     assert utkface_labels("26_1_2_20170116184024662.jpg.chip.jpg") == asian
     assert found["40_1_4"] == {
         "age_years": "40",

@@ -82,7 +82,7 @@ def test_every_vocabulary_names_each_canonical_value_once(found: taxonomy.Vocabu
 
 def test_canonical_values_are_lower_snake_case() -> None:
     for attribute, values in ATTRIBUTES.items():
-        assert re.fullmatch("[a-z_]+", attribute)
+        assert re.fullmatch("[a-z][a-z0-9_]*", attribute)
         assert all(re.fullmatch("[a-z0-9_]+", value) for value in values)
     assert ATTRIBUTES["skin_tone"] == ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10")
 
