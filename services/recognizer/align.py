@@ -7,6 +7,7 @@ of what the annotator does at greater length.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fairloop.errors import InvalidInput
+from fairloop.models import fetch
+from services.recognizer import template
 
+LANDMARKS = "dlib-landmarks-5"
 ENLARGED = 256
 """Pixels that the longer side of a small image is enlarged to (HOG sees faces of 80 and more)."""
 MOST = 4.0
@@ -62,6 +66,29 @@ def chip(image: NDArray[np.uint8], landmarks: Any, *, size: int = 150, padding: 
     largest = max(faces, key=lambda box: box.area())
     pixels = dlib.get_face_chip(image, landmarks(image, largest), size=size, padding=padding)
     return Chip("ok" if len(faces) == 1 else "several_faces", len(faces), pixels)
+
+
+def five_points(image: NDArray[np.uint8], landmarks: Any, *, size: int = template.SIZE) -> Chip:
+    """The largest face of an image, moved to ArcFace's template; otherwise as `chip`."""
+    check(image)
+    image = _enlarged(image)
+    faces = _detector()(image, 0)
+    if not faces:
+        return Chip("no_face", 0, None)
+    found = landmarks(image, max(faces, key=lambda box: box.area()))
+    points = np.array([[point.x, point.y] for point in found.parts()], np.float64)
+    pixels = template.turned(image, points, size=size, template=template.DLIB)
+    return Chip("ok" if len(faces) == 1 else "several_faces", len(faces), pixels)
+
+
+def turner(size: int) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8] | None]:
+    """Gives the largest face of an image on ArcFace's template, or None where there is none."""
+    landmarks = predictor(fetch(LANDMARKS))
+
+    def turn(image: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+        return five_points(image, landmarks, size=size).pixels
+
+    return turn
 
 
 def check(image: NDArray[np.uint8]) -> None:

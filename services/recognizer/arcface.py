@@ -1,4 +1,4 @@
-"""ArcFace: softmax cross-entropy on cosines with an additive angular margin (Deng et al. 2019).
+"""ArcFace's additive angular margin (Deng et al. 2019), which `margins.MarginLoss` trains with.
 
     L = −log( e^{s·cos(θ_y + m)} / (e^{s·cos(θ_y + m)} + Σ_{j≠y} e^{s·cos θ_j}) )
 
@@ -11,8 +11,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from fairloop.errors import InvalidInput
 
@@ -36,30 +35,8 @@ def with_margin(cosine: Tensor, labels: Tensor, margin: float) -> Tensor:
     return cosine.scatter(1, labels[:, None], moved)
 
 
-class ArcFace(nn.Module):
-    """The loss and its class centres, which are trained with the network.
-
-    `forward(embeddings, labels)` takes float32 (N, embedding), normalised here,
-    and int64 (N,), and returns the mean loss. Centres are drawn from torch's
-    global generator (standard deviation 0.01, as published; only directions count).
-    """
-
-    def __init__(self, classes: int, embedding: int, *, scale: float = 64.0, margin: float = 0.5) -> None:
-        """Raises InvalidInput unless classes ≥ 2, 0 < scale ≤ 1000 and 0 ≤ margin < π/2."""
-        super().__init__()
-        if classes < 2:
-            raise InvalidInput("classes", f"{classes} is not 2 or more")
-        check(scale, margin)
-        self.scale, self.margin = scale, margin
-        self.centres = nn.Parameter(torch.empty(classes, embedding).normal_(std=0.01))
-
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        cosine = functional.normalize(embeddings) @ functional.normalize(self.centres).T
-        return functional.cross_entropy(self.scale * with_margin(cosine, labels, self.margin), labels)
-
-
 def check(scale: float, margin: float) -> None:
-    """InvalidInput on `scale` or `margin` (radians) when it is outside what `ArcFace` takes."""
+    """InvalidInput on `scale` or `margin` (radians) when it is outside what a loss takes."""
     if not 0 < scale <= LARGEST_SCALE:
         raise InvalidInput("scale", f"{scale} is outside 0–{LARGEST_SCALE:g}, 0 excluded")
     if not 0 <= margin < math.pi / 2:

@@ -19,10 +19,9 @@ from PIL import Image
 from fairloop import selection
 from fairloop.dataset import Dataset
 from fairloop.errors import FairloopError, InvalidInput, PreconditionFailed
+from fairloop.pixels import UnreadableImage, decode, fitted
 from fairloop.store import ObjectStore
-from services.recognizer import fit
-from services.recognizer.images import UnreadableImage, decode
-from services.recognizer.recognisers import fitted
+from services.recognizer import fit, order
 
 GAP = 2
 
@@ -53,16 +52,15 @@ def dump_batches(
     Pixels are taken back from −1…1 to 0…255. `InvalidInput` when there are fewer
     images than a batch, or no such step.
     """
-    per_epoch = count // config.batch_size
-    if not 1 <= steps <= config.epochs * per_epoch:
+    passes = order.Order(config, count)
+    if not 1 <= steps <= passes.total:
         raise InvalidInput(
-            "steps",
-            f"{steps} is outside 1–{config.epochs * per_epoch}, the steps of a training on {count} images",
+            "steps", f"{steps} is outside 1–{passes.total}, the steps of a training on {count} images"
         )
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for step in range(steps):
-        x, _ = fit.batch(images, count, config, step)
+        x = order.tensor(order.load(images, passes.chosen(step)), passes, step)
         pixels = x.add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).numpy()
         paths.append(folder / f"batch_{step:06}.png")
         _grid(pixels).save(paths[-1])

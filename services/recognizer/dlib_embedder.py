@@ -14,14 +14,8 @@ free; `DlibEmbedder` is the same thing in process, for tools and tests.
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Self
 
@@ -29,7 +23,8 @@ import dlib  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
-from fairloop.errors import InvalidInput, NotFound, Unavailable
+from fairloop.errors import InvalidInput, NotFound
+from fairloop.serving.compute_processes import ComputeProcesses
 from services.recognizer import align
 
 DIMENSION = 128
@@ -112,7 +107,7 @@ class DlibEmbedder:
 
 
 class DlibPool:
-    """The recogniser in spawned processes, which end with this one however it ends.
+    """The recogniser in processes of its own, which end with this one however it ends.
 
     The same rows as `DlibEmbedder`, bit for bit. Safe to call from several
     threads. A context manager.
@@ -128,23 +123,14 @@ class DlibPool:
         for path in (recogniser, landmarks):
             if not path.is_file():
                 raise NotFound(f"{path.name}: there is no such file of dlib's recogniser")
-        self._files = (recogniser, landmarks)
-        self._workers = workers
-        self._lock = threading.Lock()
-        self._pool: ProcessPoolExecutor | None = None
+        self._processes = ComputeProcesses(DlibEmbedder, recogniser, landmarks, count=workers)
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> Embeddings:
-        """As `DlibEmbedder.embed`; Unavailable when a process was killed (the next call starts new ones)."""
+        """As `DlibEmbedder.embed`; Unavailable when an image ended two processes, or after `close`."""
         for image in images:
             align.check(image)
-        pool = self._running()
-        try:
-            parts = list(pool.map(_embed_one, images))
-        except BrokenProcessPool as error:
-            with self._lock:
-                if self._pool is pool:
-                    self._pool = None
-            raise Unavailable("a process of dlib's recogniser ended unexpectedly; retry") from error
+        begun = [self._processes.submit(_embed_one, image, told=False) for image in images]
+        parts = [done.result() for done in begun]
         return Embeddings(
             np.concatenate([np.empty((0, DIMENSION), np.float32), *(part.vectors for part in parts)]),
             np.concatenate([np.empty(0, np.float32), *(part.norms for part in parts)]),
@@ -152,15 +138,9 @@ class DlibPool:
             tuple(part.faces_found[0] for part in parts),
         )
 
-    def close(self, *, wait: bool = True) -> None:
-        """Ends the processes after the call that is running; the next `embed` would start new ones.
-
-        Without `wait` it returns at once, and they end by themselves.
-        """
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait, cancel_futures=True)
+    def close(self) -> None:
+        """Ends the processes at once; a call that is running fails."""
+        self._processes.close()
 
     def __enter__(self) -> Self:
         return self
@@ -168,35 +148,9 @@ class DlibPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _running(self) -> ProcessPoolExecutor:
-        with self._lock:
-            if self._pool is None:
-                self._pool = ProcessPoolExecutor(
-                    self._workers, multiprocessing.get_context("spawn"), _start, self._files
-                )
-            return self._pool
 
-
-_loaded: DlibEmbedder | None = None
-
-
-def _start(recogniser: Path, landmarks: Path) -> None:
-    global _loaded
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    # A pool's worker waits on a pipe that it holds both ends of, so it would outlive a killed parent.
-    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    _loaded = DlibEmbedder(recogniser, landmarks)
-
-
-def _end_with(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)
-
-
-def _embed_one(image: NDArray[np.uint8]) -> Embeddings:
-    assert _loaded is not None
-    return _loaded.embed([image])
+def _embed_one(embedder: DlibEmbedder, image: NDArray[np.uint8]) -> Embeddings:
+    return embedder.embed([image])
 
 
 def _norms(norm: float, other_norm: float | None) -> tuple[float, float]:

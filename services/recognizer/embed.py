@@ -13,19 +13,38 @@ import pyarrow.parquet as pq
 
 from fairloop import names, registry
 from fairloop.dataset import Dataset, open_dataset
-from fairloop.manifest import inherited_terms
+from fairloop.errors import InvalidInput
+from fairloop.manifest import Manifest, inherited_terms
+from fairloop.pixels import UnreadableImage, decode
 from fairloop.serving.methods import Method, Pools, Shard, ShardContext, ShardOutput
 from fairloop.serving.runner import RunningOperation
 from fairloop.store import ObjectStore
 from fairloop.table_store import EMBEDDINGS, TableWriter, pieces
 from fairloop.tables import embedding_schema
 from fairloop.v1 import recognizer_pb2
-from services.recognizer.images import UnreadableImage, decode
-from services.recognizer.recognisers import Found, embed_readable, load_recogniser
+from services.recognizer.recognisers import Found, embed_readable, load_recogniser, seeing
 
 NAME = "RecognizerService.Embed"
 SHARD_IMAGES = 256
 BATCH_IMAGES = 64
+
+
+ALIGNMENTS = {
+    recognizer_pb2.ALIGNMENT_UNSPECIFIED: "",
+    recognizer_pb2.ALIGNMENT_NONE: "none",
+    recognizer_pb2.ALIGNMENT_FIVE_POINTS: "five_points",
+}
+
+
+def check_options(request: recognizer_pb2.EmbedRequest, model: Manifest) -> None:
+    """`InvalidInput` for options that the model cannot follow."""
+    if request.alignment not in ALIGNMENTS:
+        raise InvalidInput("alignment", f"{request.alignment} is none that this version knows")
+    if model.details["kind"] != "dlib":
+        return
+    for field in ("flip", "alignment"):
+        if getattr(request, field):
+            raise InvalidInput(field, f"{model.name} finds and aligns faces by itself, once each")
 
 
 def make_method(store: ObjectStore, pools: Pools, threads: int) -> Method:
@@ -34,7 +53,8 @@ def make_method(store: ObjectStore, pools: Pools, threads: int) -> Method:
     async def validate(request: recognizer_pb2.EmbedRequest) -> None:
         names.check("dataset version", request.dataset, "dataset")
         names.check("model version", request.model, "model")
-        await pools.io(registry.open_model, store, request.model, "recognizer")
+        model = await pools.io(registry.open_model, store, request.model, "recognizer")
+        check_options(request, model)
         await pools.io(Dataset.open, store, request.dataset)
 
     async def run(operation: RunningOperation) -> recognizer_pb2.EmbedResult:
@@ -56,7 +76,12 @@ def make_method(store: ObjectStore, pools: Pools, threads: int) -> Method:
             await operation.confirm()
             counts = {f"status_{status}": count for status, count in sorted(statuses.items())}
             terms = inherited_terms([dataset.manifest, model])
-            made = await pools.io(table.finish, counts, terms, {"model": model.name}, ("torch", "dlib-bin"))
+            details: dict[str, Any] = {"model": model.name}
+            if request.flip:
+                details["flip"] = True
+            if request.alignment:
+                details["alignment"] = ALIGNMENTS[request.alignment]
+            made = await pools.io(table.finish, counts, terms, details, ("torch", "dlib-bin"))
         except BaseException:
             table.discard()
             raise
@@ -69,6 +94,7 @@ def make_method(store: ObjectStore, pools: Pools, threads: int) -> Method:
     ) -> ShardOutput:
         dataset = await pools.io(open_dataset, store, request.dataset)
         recogniser = await pools.io(load_recogniser, store, request.model, threads)
+        recogniser = seeing(recogniser, flip=request.flip, alignment=ALIGNMENTS[request.alignment])
         images = await pools.io(
             lambda: [(row, decode(data)) for row, data in dataset.images(spec["start"], spec["stop"])]
         )

@@ -9,14 +9,14 @@ import numpy as np
 
 from fairloop import names, registry, stages
 from fairloop.errors import FairloopError, InvalidInput, to_status
+from fairloop.pixels import UnreadableImage, decode
 from fairloop.serving.batching import Batcher
 from fairloop.serving.inline_images import check_image, check_items
 from fairloop.serving.methods import Pools
 from fairloop.store import ObjectStore
 from fairloop.v1 import common_pb2, recognizer_pb2
-from services.recognizer.images import UnreadableImage, decode
 from services.recognizer.recognisers import Found, Recogniser, embed_readable, load_recogniser
-from services.recognizer.threshold import choose_threshold
+from services.recognizer.threshold import choose_threshold, measured_at
 
 STATUS = {
     "ok": common_pb2.FACE_STATUS_OK,
@@ -34,7 +34,7 @@ class QuickCalls:
         self._store = store
         self._pools = pools
         self._threads = threads
-        self._batches: Batcher[Recogniser, bytes, Found] = Batcher(pools, self._embed)
+        self._batches: Batcher[Recogniser, bytes, Found] = Batcher(self._together)
 
     async def embed(
         self, request: recognizer_pb2.EmbedImagesRequest, seconds: float | None
@@ -59,6 +59,7 @@ class QuickCalls:
         check_image(request.second, "second")
         manifest = await self._pools.io(registry.open_model, self._store, request.model, "recognizer")
         threshold = choose_threshold(request, manifest)
+        measured = await self._pools.io(measured_at, self._store, threshold, manifest)
         outcomes = await self._found(request.model, [request.first, request.second], seconds)
         first, second = (
             _readable(outcome, field) for field, outcome in zip(("first", "second"), outcomes, strict=True)
@@ -69,6 +70,7 @@ class QuickCalls:
             first_status=STATUS[first.status],
             second_status=STATUS[second.status],
             model=request.model,
+            measured=measured,
         )
         if first.vector is not None and second.vector is not None:
             cosine = float(np.dot(first.vector.astype(np.float64), second.vector.astype(np.float64)))
@@ -83,6 +85,9 @@ class QuickCalls:
     async def _found(self, model: str, images: Sequence[bytes], seconds: float | None) -> list[Outcome]:
         recogniser = await self._pools.io(load_recogniser, self._store, model, self._threads)
         return await self._batches.submit(recogniser, images, seconds)
+
+    async def _together(self, recogniser: Recogniser, images: Sequence[bytes]) -> Sequence[Outcome]:
+        return await self._pools.compute(self._embed, recogniser, images)
 
     def _embed(self, recogniser: Recogniser, images: Sequence[bytes]) -> Sequence[Outcome]:
         with ThreadPoolExecutor(self._threads) as pool:

@@ -1,27 +1,29 @@
-"""A recogniser as the store names it: dlib's network, or one that was trained here."""
+"""A recogniser as the store names it: dlib's network, one trained here, or one that was put there."""
 
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import tempfile
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from fairloop import registry
 from fairloop.errors import InvalidInput
 from fairloop.manifest import Manifest, download
+from fairloop.models import fetch
+from fairloop.pixels import UnreadableImage, fitted
 from fairloop.store import ObjectStore
-from services.recognizer import fit, residual
+from services.recognizer import align, network, team
 from services.recognizer.dlib_embedder import DIMENSION, DlibPool
-from services.recognizer.images import UnreadableImage
+from services.recognizer.onnx_network import OnnxNetwork
 
 DLIB = ("dlib-recognizer-128", "dlib-landmarks-5")
 DLIB_DESCRIPTION = "dlib's ResNet, 128-d, 99.38 % on LFW; detects and aligns by itself"
@@ -38,7 +40,10 @@ class Embedded:
 class Recogniser(Protocol):
     """What embeds images. `dimension` is the length of an embedding."""
 
-    dimension: int
+    @property
+    def dimension(self) -> int: ...
+
+    def __hash__(self) -> int: ...
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> Embedded: ...
 
@@ -64,22 +69,63 @@ class DlibRecogniser:
         return Embedded(found.vectors, found.statuses)
 
 
-class ResidualRecogniser:
-    """A network trained here. Takes the whole image as the face: no detector, so no failure to acquire."""
+class Embedder(Protocol):
+    """Images of one size in, embeddings out."""
 
-    def __init__(self, net: residual.Residual) -> None:
-        self._net = net
-        self.dimension = net.shape.embedding
+    def __call__(self, images: NDArray[np.uint8], flip: bool) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class CropRecogniser:
+    """A network that sees square crops.
+
+    With `alignment` none it takes the whole image as the face: no detector, so
+    no failure to acquire. With five_points the largest face is found and moved
+    to ArcFace's template first. `flip` sums the embeddings of an image and its
+    mirror image.
+    """
+
+    embedder: Embedder
+    size: int
+    dimension: int
+    alignment: str = "none"
+    flip: bool = False
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> Embedded:
-        """Embeddings of whole images, resized to the network's input where they differ."""
-        size = self._net.shape.size
-        vectors = fit.embed(self._net, np.stack([fitted(image, size) for image in images]))
-        return Embedded(vectors, ("ok",) * len(images))
+        """Embeddings, of the largest face where faces are aligned."""
+        if self.alignment == "none":
+            crops = np.stack([fitted(image, self.size) for image in images])
+            return Embedded(self.embedder(crops, self.flip), ("ok",) * len(images))
+        landmarks = _landmarks()
+        chips = [align.five_points(image, landmarks, size=self.size) for image in images]
+        vectors = np.full((len(images), self.dimension), np.nan, np.float32)
+        found = [chip.pixels for chip in chips if chip.pixels is not None]
+        if found:
+            rows = [row for row, chip in enumerate(chips) if chip.pixels is not None]
+            vectors[rows] = self.embedder(np.stack(found), self.flip)
+        return Embedded(vectors, tuple(chip.status for chip in chips))
+
+
+@functools.cache
+def _landmarks() -> Any:
+    return align.predictor(fetch(align.LANDMARKS))
+
+
+def seeing(recogniser: Recogniser, *, flip: bool, alignment: str) -> Recogniser:
+    """The same network with other options; "" keeps its own alignment.
+
+    `InvalidInput` for dlib's, which always aligns by itself and is not summed.
+    """
+    if not flip and not alignment:
+        return recogniser
+    if not isinstance(recogniser, CropRecogniser):
+        field = "flip" if flip else "alignment"
+        raise InvalidInput(field, "is set, but dlib's recogniser finds and aligns faces by itself, once each")
+    return replace(recogniser, flip=flip, alignment=alignment or recogniser.alignment)
 
 
 def _dismiss(pool: DlibPool, folder: Path) -> None:
-    pool.close(wait=False)
+    pool.close()
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -108,18 +154,6 @@ def embed_readable(
     return found
 
 
-def fitted(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The image as (size, size, 3): shorter side to `size`, centre cropped."""
-    if image.shape[:2] == (size, size):
-        return image
-    height, width = image.shape[:2]
-    scale = size / min(height, width)
-    shape = (max(round(width * scale), size), max(round(height * scale), size))
-    resized = np.asarray(Image.fromarray(image).resize(shape, Image.Resampling.BICUBIC))
-    top, left = (resized.shape[0] - size) // 2, (resized.shape[1] - size) // 2
-    return resized[top : top + size, left : left + size]
-
-
 def publish_base(store: ObjectStore) -> Manifest:
     """Makes the catalogue's dlib network a model of the store."""
     return registry.publish_catalogue(
@@ -137,7 +171,21 @@ def load_recogniser(store: ObjectStore, name: str, workers: int) -> Recogniser:
         folder = Path(tempfile.mkdtemp(prefix="fairloop-dlib-"))
         recogniser, landmarks = download(store, manifest, folder)
         return DlibRecogniser(folder, recogniser, landmarks, workers)
-    if kind == "residual":
-        with tempfile.TemporaryDirectory(prefix="fairloop-model-") as scratch:
-            return ResidualRecogniser(residual.load(download(store, manifest, Path(scratch))[0]))
-    raise InvalidInput("model", f"{name} is a {kind}; this version loads dlib and residual")
+    if kind not in ("residual", "iresnet", "onnx"):
+        raise InvalidInput(
+            "model", f"{name} is a {kind}; this version loads dlib, residual, iresnet and onnx"
+        )
+    alignment = str(manifest.details.get("alignment", "none"))
+    place = team.device(os.environ.get("FAIRLOOP_DEVICE", "auto"))
+    with tempfile.TemporaryDirectory(prefix="fairloop-model-") as scratch:
+        path = download(store, manifest, Path(scratch))[0]
+        if kind == "onnx":
+            graph = OnnxNetwork(path, workers, cuda=place.type == "cuda")
+            return CropRecogniser(graph.embed, graph.layout.size, graph.layout.dimension, alignment)
+        net = network.load(kind, path).to(place)
+    return CropRecogniser(
+        lambda images, flip: network.embed(net, images, flip=flip),
+        net.shape.size,
+        net.shape.embedding,
+        alignment,
+    )

@@ -13,28 +13,21 @@ shape as JSON. Equal weights give equal bytes.
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fairloop.errors import InvalidInput
+from services.recognizer.weights import LARGEST, Format, whole
 
-SCHEMA = "fairloop.residual/1"
-METADATA = "fairloop.residual"
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4", "head")
 """The network's parts in order; what can be frozen by name."""
-LARGEST = 200_000_000
-"""Parameters that a shape may ask for: three times a ResNet-100."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +47,16 @@ class Shape:
     """Length of the embedding, 2–4096."""
 
     def __post_init__(self) -> None:
-        _whole("size", self.size, 16, 512)
+        whole("size", self.size, 16, 512)
         if self.size % 16:
             raise InvalidInput("size", f"{self.size} is not a multiple of 16")
-        _whole("embedding", self.embedding, 2, 4096)
+        whole("embedding", self.embedding, 2, 4096)
         for name, least, most in (("widths", 1, 2048), ("depths", 0, 50)):
             values = getattr(self, name)
             if not isinstance(values, tuple) or len(values) != 4:
                 raise InvalidInput(name, f"{values!r} are not four whole numbers")
             for index, value in enumerate(values):
-                _whole(f"{name}[{index}]", value, least if index == 0 else max(least, 1), most)
+                whole(f"{name}[{index}]", value, least if index == 0 else max(least, 1), most)
         parameters = _parameters(self)
         if parameters > LARGEST:
             raise InvalidInput(
@@ -125,8 +118,19 @@ class Residual(nn.Module):
             x = getattr(self, name)(x)
         return x
 
+    def part(self, name: str) -> list[nn.Module]:
+        """The modules of a part: a name of `STAGES`."""
+        return [getattr(self, name)]
 
-def pixels(images: NDArray[np.uint8], shape: Shape) -> Tensor:
+
+class Square(Protocol):
+    """A shape of any network here: its input is a square."""
+
+    @property
+    def size(self) -> int: ...
+
+
+def pixels(images: NDArray[np.uint8], shape: Square) -> Tensor:
     """Network input, float32 (N, 3, size, size) in −1…1, of uint8 (N, size, size, 3) sRGB images.
 
     Raises InvalidInput when the array has another shape or type.
@@ -140,82 +144,18 @@ def pixels(images: NDArray[np.uint8], shape: Shape) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
+FORMAT = Format("fairloop.residual", Shape, Residual)
+METADATA = FORMAT.name
+
+
 def save(net: Residual, path: Path) -> None:
     """Writes weights and shape to a safetensors file; the same network gives the same bytes."""
-    tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
-    # One entry only: safetensors writes several in an order of its own.
-    description = json.dumps({"schema": SCHEMA, **asdict(net.shape)}, sort_keys=True)
-    save_file(tensors, path, metadata={METADATA: description})
+    FORMAT.save(net, net.shape, path)
 
 
 def load(path: Path) -> Residual:
-    """The network in a file that `save` wrote, in evaluation mode.
-
-    The file may come from anybody: the shape is checked before anything is
-    allocated, and names, types and shapes of all tensors before one is read.
-    Raises InvalidInput, which names the file and the tensor, when something
-    is missing, superfluous, of another type or shape, or not finite.
-    """
-    field = f"model {path.name}"
-    try:
-        with safe_open(path, framework="pt") as file:
-            shape = _shape(field, (file.metadata() or {}).get(METADATA))
-            with torch.device("meta"):
-                net = Residual(shape)
-            expected = net.state_dict()
-            _check_names(field, set(expected), set(file.keys()))
-            for name, tensor in expected.items():
-                part = file.get_slice(name)
-                kind = "I64" if tensor.dtype == torch.int64 else "F32"
-                found = (part.get_dtype(), tuple(part.get_shape()))
-                if found != (kind, tuple(tensor.shape)):
-                    raise InvalidInput(field, f"{name} is {found}, not {(kind, tuple(tensor.shape))}")
-            state = {name: file.get_tensor(name) for name in expected}
-    except (SafetensorError, OSError) as error:
-        raise InvalidInput(field, f"is not a readable safetensors file: {error}") from error
-    for name, tensor in state.items():
-        if not torch.isfinite(tensor).all() or (name.endswith("running_var") and (tensor < 0).any()):
-            raise InvalidInput(field, f"{name} holds values that are not finite, or a negative variance")
-    net.load_state_dict(state, assign=True)
-    net.to(memory_format=torch.channels_last)
-    return net.eval()
-
-
-def shape_of(values: dict[str, Any]) -> Shape:
-    """The shape that `dataclasses.asdict`, through JSON, described; InvalidInput names a wrong field."""
-    names = {field.name for field in fields(Shape)}
-    if set(values) != names:
-        raise InvalidInput("shape", f"has the fields {sorted(values)}; expected {sorted(names)}")
-    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return Shape(**plain)
-
-
-def _shape(field: str, text: str | None) -> Shape:
-    if text is None:
-        raise InvalidInput(field, f"has no metadata entry {METADATA}: it was not written by this program")
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(field, f"its metadata entry {METADATA} is not JSON") from error
-    if not isinstance(values, dict):
-        raise InvalidInput(field, f"its metadata entry {METADATA} is not an object")
-    _check_schema(field, values.pop("schema", None))
-    try:
-        return shape_of(values)
-    except InvalidInput as error:
-        raise InvalidInput(field, str(error)) from error
-
-
-def _check_schema(field: str, found: object) -> None:
-    match = re.fullmatch(r"fairloop\.residual/([0-9]{1,6})", found) if isinstance(found, str) else None
-    if match is None or int(match[1]) != 1:
-        raise InvalidInput(field, f"its schema is {found!r}; this version reads {SCHEMA}")
-
-
-def _check_names(field: str, expected: set[str], found: set[str]) -> None:
-    for kind, names in (("lacks", expected - found), ("has the unknown", found - expected)):
-        if names:
-            raise InvalidInput(field, f"{kind} tensor {min(names)} (and {len(names) - 1} more)")
+    """The network in a file that `save` wrote, in evaluation mode; see `weights.Format.load`."""
+    return FORMAT.load(path)
 
 
 def _stage(channels: int, out: int, depth: int) -> nn.Sequential:
@@ -229,8 +169,3 @@ def _parameters(shape: Shape) -> int:
     for before, out, depth in zip(shape.widths, others, shape.depths[1:], strict=False):
         total += 10 * before * out + 9 * out * out + (depth - 1) * 18 * out * out
     return total + math.prod((shape.widths[3], (shape.size // 16) ** 2, shape.embedding))
-
-
-def _whole(field: str, value: object, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InvalidInput(field, f"{value!r} is not a whole number in {least}–{most}")

@@ -18,7 +18,7 @@ from fairloop.serving.server import Server, Service
 from fairloop.serving.settings import ServerSettings
 from fairloop.store import ObjectStore
 from fairloop.v1 import recognizer_pb2, recognizer_pb2_grpc
-from services.recognizer import embed, fit, options, train
+from services.recognizer import embed, options, train
 from services.recognizer.quick import QuickCalls
 from services.recognizer.recognisers import publish_base
 from services.recognizer.threshold import model_threshold
@@ -80,9 +80,12 @@ def methods(loaded: None, settings: ServerSettings, store: ObjectStore, pools: P
     """The long-running methods of the recogniser."""
 
     async def validate(request: recognizer_pb2.FineTuneRecognizerRequest) -> None:
-        options.check_names(request)
-        fit.Config(**options.settings(request))
-        await pools.io(Dataset.open, store, request.dataset)
+        options.check(request)
+        for name in (request.dataset, request.validation_dataset, request.forgetting_dataset):
+            if name:
+                await pools.io(Dataset.open, store, name)
+        if request.base:
+            await pools.io(train.base_manifest, store, request.base)
 
     return [
         embed.make_method(store, pools, settings.threads),

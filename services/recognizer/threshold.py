@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fairloop.errors import InvalidInput
+from fairloop import thresholds
+from fairloop.errors import InvalidInput, NotFound, PreconditionFailed
 from fairloop.manifest import Manifest
+from fairloop.store import ObjectStore
 from fairloop.v1 import recognizer_pb2
 from services.recognizer.dlib_embedder import COSINE_THRESHOLD, DISTANCE_THRESHOLD, TYPICAL_NORM
 
@@ -30,6 +32,36 @@ def model_threshold(manifest: Manifest) -> recognizer_pb2.MatchThreshold | None:
         fmr=known.get("fmr"),
         source=recognizer_pb2.THRESHOLD_SOURCE_MODEL,
         description=known.get("description", ""),
+    )
+
+
+def measured_at(
+    store: ObjectStore, threshold: recognizer_pb2.MatchThreshold, manifest: Manifest
+) -> recognizer_pb2.MeasuredThreshold | None:
+    """What was measured at the model's own threshold, where it was taken from a report.
+
+    None for a caller's threshold, for a model without a report, and for one
+    whose report is gone or was withdrawn since.
+    """
+    known = manifest.details.get("threshold", {})
+    if threshold.source != recognizer_pb2.THRESHOLD_SOURCE_MODEL or "report" not in known:
+        return None
+    try:
+        found = thresholds.read_measured(store, known["report"])
+    except (NotFound, PreconditionFailed):
+        return None
+    return recognizer_pb2.MeasuredThreshold(
+        report=found.report,
+        dataset=found.dataset,
+        label_source=found.label_source,
+        fmr=found.fmr,
+        impostors=found.impostors,
+        groups=[
+            recognizer_pb2.GroupFalseMatches(
+                group=group.group, fmr=group.fmr, impostors=group.impostors, interval=group.interval or ()
+            )
+            for group in found.groups
+        ],
     )
 
 

@@ -8,12 +8,17 @@ import torch
 from torch.nn import functional
 
 from fairloop.errors import InvalidInput
-from services.recognizer.arcface import ArcFace, with_margin
+from services.recognizer.arcface import with_margin
+from services.recognizer.margins import MarginLoss, Margins
+
+
+def arcface(classes: int, embedding: int, *, scale: float = 64.0, margin: float = 0.5) -> MarginLoss:
+    return MarginLoss(classes, embedding, Margins(angle=margin), scale=scale)
 
 
 def loss_at(degrees: float, *, scale: float, margin: float) -> float:
     """The loss of one embedding `degrees` away from its class and 90 − `degrees` from the other."""
-    loss = ArcFace(2, 2, scale=scale, margin=margin)
+    loss = arcface(2, 2, scale=scale, margin=margin)
     with torch.no_grad():
         loss.centres.copy_(torch.tensor([[3.0, 0.0], [0.0, 0.5]]))
     angle = math.radians(degrees)
@@ -38,7 +43,7 @@ def test_the_published_settings_agree_with_the_formula_in_float64() -> None:
     logits = 64 * cosine
     expected = np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[rows, labels])
 
-    loss = ArcFace(9, 16)
+    loss = arcface(9, 16)
     with torch.no_grad():
         loss.centres.copy_(torch.from_numpy(centres))
     found = loss(torch.from_numpy(embeddings).float(), torch.from_numpy(labels)).item()
@@ -47,7 +52,7 @@ def test_the_published_settings_agree_with_the_formula_in_float64() -> None:
 
 def test_without_margin_and_scale_it_is_the_cross_entropy_of_the_cosines() -> None:
     generator = torch.Generator().manual_seed(1)
-    loss = ArcFace(5, 8, scale=1.0, margin=0.0)
+    loss = arcface(5, 8, scale=1.0, margin=0.0)
     embeddings = torch.randn(20, 8, generator=generator)
     labels = torch.randint(0, 5, (20,), generator=generator)
     cosine = functional.cosine_similarity(embeddings[:, None], loss.centres[None], dim=2)
@@ -66,7 +71,7 @@ def test_the_gradient_is_finite_where_the_angle_is_zero_or_straight(cosine: floa
 
 
 def test_an_embedding_on_its_centre_or_opposite_trains_on() -> None:
-    loss = ArcFace(2, 2)
+    loss = arcface(2, 2)
     with torch.no_grad():
         loss.centres.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
     embeddings = torch.tensor([[2.0, 0.0], [-2.0, 0.0]], requires_grad=True)
@@ -113,4 +118,4 @@ def test_the_margin_moves_only_the_own_class() -> None:
 )
 def test_settings_out_of_range_are_refused_by_name(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        ArcFace(**{"classes": 2, "embedding": 4, **arguments})
+        arcface(**{"classes": 2, "embedding": 4, **arguments})

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from services.recognizer.images import LONGEST_SIDE, UnreadableImage, decode
+from fairloop.pixels import LONGEST_SIDE, UnreadableImage, decode
 
 
 def encoded(pixels: NDArray[np.uint8], kind: str = "PNG", **options: object) -> bytes:

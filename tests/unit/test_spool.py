@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fairloop.errors import Exhausted
-from services.recognizer.spool import Spool, _full
+from fairloop.spool import Spool, _full
 
 
 def test_images_come_back_in_any_order_and_more_than_once() -> None:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fairloop.errors import InvalidInput
+from fairloop.pixels import fitted
 from services.recognizer import fit, residual
 from services.recognizer.batch_dump import dump_batches
-from services.recognizer.recognisers import fitted
 
 SIZE = 64
 

@@ -15,7 +15,7 @@ from fairloop.errors import DataLoss, Exhausted
 
 
 class Spool:
-    """Images uint8 (size, size, 3) in a temporary file without a name; a `fit.Loader` over them.
+    """Images uint8 (size, size, 3) in a temporary file without a name; asked for by their numbers.
 
     12 KiB of disk for an image of 64×64, in the folder for temporary files (`TMPDIR`). What a training
     reads again stays in the operating system's cache for as long as there is memory to spare.

@@ -1,4 +1,4 @@
-"""Encoded images in, pixels out: the recogniser's own small copy of what the annotator does at length."""
+"""Encoded images in, pixels out, for whoever trains or embeds: in small what the annotator does at length."""
 
 from __future__ import annotations
 
@@ -50,6 +50,18 @@ def decode(data: bytes) -> NDArray[np.uint8] | UnreadableImage:
     except Exception as error:
         # Damaged bytes raise what the format's parser happened to meet: all of it means the same.
         return UnreadableImage("corrupt", f"{len(data)} bytes that cannot be decoded: {_reason(error)}")
+
+
+def fitted(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The image as (size, size, 3): shorter side to `size`, centre cropped."""
+    if image.shape[:2] == (size, size):
+        return image
+    height, width = image.shape[:2]
+    scale = size / min(height, width)
+    shape = (max(round(width * scale), size), max(round(height * scale), size))
+    resized = np.asarray(Image.fromarray(image).resize(shape, Image.Resampling.BICUBIC))
+    top, left = (resized.shape[0] - size) // 2, (resized.shape[1] - size) // 2
+    return resized[top : top + size, left : left + size]
 
 
 def _pixels(image: Image.Image) -> NDArray[np.uint8]:

@@ -1,0 +1,128 @@
+"""A network's file: safetensors whose metadata holds one entry, its shape as JSON.
+
+The file may come from anybody: the shape is checked before anything is
+allocated, and names, types and shapes of all tensors before one is read. Equal
+weights give equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from fairloop.errors import InvalidInput
+
+LARGEST = 200_000_000
+"""Parameters that a shape may ask for: three times a ResNet-100."""
+
+S = TypeVar("S")
+N = TypeVar("N", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Format(Generic[S, N]):
+    """What the files of one kind of network are: `name` is the metadata's entry and the schema's."""
+
+    name: str
+    shape: type[S]
+    network: Callable[[S], N]
+
+    @property
+    def schema(self) -> str:
+        """The schema that this version writes and reads."""
+        return f"{self.name}/1"
+
+    def save(self, net: nn.Module, shape: S, path: Path) -> None:
+        """Writes weights and shape; the same network gives the same bytes."""
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in net.state_dict().items()}
+        # One entry only: safetensors writes several in an order of its own.
+        description = json.dumps({"schema": self.schema, **asdict(shape)}, sort_keys=True)  # type: ignore[call-overload]
+        save_file(tensors, path, metadata={self.name: description})
+
+    def load(self, path: Path) -> N:
+        """The network in a file that `save` wrote, in evaluation mode.
+
+        Raises InvalidInput, which names the file and the tensor, when something
+        is missing, superfluous, of another type or shape, or not finite.
+        """
+        field = f"model {path.name}"
+        try:
+            with safe_open(path, framework="pt") as file:
+                shape = self._shape(field, (file.metadata() or {}).get(self.name))
+                with torch.device("meta"):
+                    net = self.network(shape)
+                expected = net.state_dict()
+                check_names(field, set(expected), set(file.keys()))
+                for name, tensor in expected.items():
+                    part = file.get_slice(name)
+                    kind = "I64" if tensor.dtype == torch.int64 else "F32"
+                    found = (part.get_dtype(), tuple(part.get_shape()))
+                    if found != (kind, tuple(tensor.shape)):
+                        raise InvalidInput(field, f"{name} is {found}, not {(kind, tuple(tensor.shape))}")
+                state = {name: file.get_tensor(name) for name in expected}
+        except (SafetensorError, OSError) as error:
+            raise InvalidInput(field, f"is not a readable safetensors file: {error}") from error
+        check_values(field, state)
+        net.load_state_dict(state, assign=True)
+        net.to(memory_format=torch.channels_last)
+        return net.eval()
+
+    def shape_of(self, values: dict[str, Any]) -> S:
+        """The shape that `dataclasses.asdict`, through JSON, described; InvalidInput names a wrong field."""
+        names = {field.name for field in fields(self.shape)}  # type: ignore[arg-type]
+        if set(values) != names:
+            raise InvalidInput("shape", f"has the fields {sorted(values)}; expected {sorted(names)}")
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return self.shape(**plain)
+
+    def _shape(self, field: str, text: str | None) -> S:
+        if text is None:
+            raise InvalidInput(
+                field, f"has no metadata entry {self.name}: it was not written by this program"
+            )
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InvalidInput(field, f"its metadata entry {self.name} is not JSON") from error
+        if not isinstance(values, dict):
+            raise InvalidInput(field, f"its metadata entry {self.name} is not an object")
+        self._check_schema(field, values.pop("schema", None))
+        try:
+            return self.shape_of(values)
+        except InvalidInput as error:
+            raise InvalidInput(field, str(error)) from error
+
+    def _check_schema(self, field: str, found: object) -> None:
+        pattern = rf"{re.escape(self.name)}/([0-9]{{1,6}})"
+        match = re.fullmatch(pattern, found) if isinstance(found, str) else None
+        if match is None or int(match[1]) != 1:
+            raise InvalidInput(field, f"its schema is {found!r}; this version reads {self.schema}")
+
+
+def check_names(field: str, expected: set[str], found: set[str]) -> None:
+    """InvalidInput that names the first tensor that is missing or superfluous."""
+    for kind, names in (("lacks", expected - found), ("has the unknown", found - expected)):
+        if names:
+            raise InvalidInput(field, f"{kind} tensor {min(names)} (and {len(names) - 1} more)")
+
+
+def check_values(field: str, state: dict[str, Tensor]) -> None:
+    """InvalidInput that names the first tensor with values no network has."""
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all() or (name.endswith("running_var") and (tensor < 0).any()):
+            raise InvalidInput(field, f"{name} holds values that are not finite, or a negative variance")
+
+
+def whole(field: str, value: object, least: int, most: int) -> None:
+    """InvalidInput unless the value is a whole number in this range."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidInput(field, f"{value!r} is not a whole number in {least}–{most}")

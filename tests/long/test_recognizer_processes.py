@@ -1,0 +1,154 @@
+"""A training operation that several processes share, and one that is killed while it validates."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from fairloop.client import RecognizerClient
+from fairloop.dataset import Dataset, DatasetWriter, Image
+from fairloop.registry import open_model
+from fairloop.serving.operation_store import OperationStore, StoredRequest, unpack_any
+from fairloop.serving.record import SUCCEEDED
+from fairloop.store import ObjectStore
+from fairloop.v1 import recognizer_pb2 as pb
+from services.recognizer import train
+from tests.support.faces import pngs
+from tests.support.processes import Process, free_port, start_service
+from tests.support.progress import between, wait_until
+
+pytestmark = pytest.mark.recognizer
+
+QUICK = {
+    "FAIRLOOP_HEARTBEAT_SECONDS": "0.3",
+    "FAIRLOOP_SILENT_SECONDS": "2",
+    "FAIRLOOP_SWEEP_SECONDS": "0.5",
+    "FAIRLOOP_DEVICE": "cpu",
+}
+
+
+def labelled(store: ObjectStore) -> Dataset:
+    """24 subjects with 8 images each, half of them labelled female."""
+    writer = DatasetWriter(store, "datasets/labelled")
+    for subject, files in enumerate(pngs(24, 8, 1)):
+        for index, data in enumerate(files):
+            labels = {"gender": "female" if subject % 2 else "male"}
+            writer.add(
+                Image(
+                    data, 64, 64, "png", f"test:1:{subject}", labels=labels, source="synthetic", index=index
+                )
+            )
+    return writer.finish()
+
+
+def request(dataset: Dataset, request_id: str, **options: object) -> pb.FineTuneRecognizerRequest:
+    given = {
+        "epochs": 10,
+        "batch_size": 16,
+        "checkpoint_steps": 5,
+        "group_by": ["gender"],
+        "sampling": pb.SAMPLING_BALANCED,
+        "worst_share": 0.5,
+        "split": pb.SPLIT_SUBJECTS,
+        "fmr": 0.1,
+    }
+    return pb.FineTuneRecognizerRequest(
+        dataset=dataset.name,
+        target_model="models/small",
+        seed=5,
+        options=pb.TrainingOptions(**{**given, **options}),  # type: ignore[arg-type]
+        request_id=request_id,
+    )
+
+
+class Server:
+    """The recogniser; `restart` brings it back on the same port."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self._folder, self._environment, self._port = folder, {**environment, **QUICK}, free_port()
+        self.processes: list[Process] = []
+        self.restart()
+
+    def restart(self) -> None:
+        name = f"r{len(self.processes)}"
+        process, address = start_service(
+            "services.recognizer", self._folder, self._environment, port=self._port, name=name
+        )
+        self.processes.append(process)
+        self.client = RecognizerClient("recognizer", address)
+
+
+@pytest.fixture
+def server(tmp_path: Path, store: ObjectStore, store_environment: dict[str, str]) -> Iterator[Server]:
+    made = Server(tmp_path, store_environment)
+    yield made
+    for process in made.processes:
+        process.stop()
+
+
+@pytest.mark.parametrize("part", [(0.2, 0.4), (0.6, 0.8)])
+def test_a_killed_training_with_validation_ends_in_the_same_model(
+    server: Server, store: ObjectStore, part: tuple[float, float]
+) -> None:
+    dataset = labelled(store)
+    operation = server.client.fine_tune(request(dataset, "killed"))
+    wait_until(operation, between(*part))
+    server.processes[-1].kill()
+    server.restart()
+    disturbed = operation.result(240)
+    assert operation.progress().attempt >= 2
+    whole = server.client.fine_tune(request(dataset, "whole")).result(240)
+    assert (disturbed.model, disturbed.best_step) == (whole.model, whole.best_step)
+    assert disturbed.validation == whole.validation
+    manifests = [open_model(store, made.model, "recognizer") for made in (disturbed, whole)]
+    assert manifests[0].details["validations"] == manifests[1].details["validations"]
+
+
+def trained(
+    store: ObjectStore, environment: dict[str, str], processes: int, asked: pb.FineTuneRecognizerRequest
+) -> pb.FineTuneRecognizerResult:
+    """The result of an operation that a job takes up, as on a cluster: no server is there."""
+    operations = OperationStore(store)
+    name = f"operations/recognizer-{asked.request_id:a<26}"
+    body = asked.SerializeToString()
+    operations.put_request(name, StoredRequest(train.NAME, "nightly", body, "", True, operations.now()))
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    launcher += ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
+    done = subprocess.run(
+        [
+            sys.executable,
+            *(launcher if processes > 1 else []),
+            *("-m", "services.recognizer.train", "--operation", name),
+        ],
+        env={**os.environ, **environment, **QUICK, "FAIRLOOP_SILENT_SECONDS": "60", "OMP_NUM_THREADS": "1"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    record = operations.current(name)
+    assert record is not None, done.stderr[-2000:]
+    assert record.state == SUCCEEDED, f"{record}\n{done.stderr[-2000:]}"
+    result = pb.FineTuneRecognizerResult()
+    assert unpack_any(record.result).Unpack(result)
+    return result
+
+
+def test_two_processes_train_an_operation_together_as_one_does_with_twice_the_accumulation(
+    store: ObjectStore, store_environment: dict[str, str]
+) -> None:
+    dataset = labelled(store)
+    two = trained(store, store_environment, 2, request(dataset, "shared", epochs=4))
+    one = trained(store, store_environment, 1, request(dataset, "alone", epochs=4, accumulation=2))
+    assert (two.steps, two.images, two.subjects) == (one.steps, one.images, one.subjects)
+    ours, theirs = (train.read_base(store, made.model)[1].state_dict() for made in (two, one))
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=1e-2, atol=1e-4)
+    assert two.validation.tmr == pytest.approx(one.validation.tmr, abs=0.05)
