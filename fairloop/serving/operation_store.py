@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from google.protobuf import any_pb2
@@ -202,7 +203,41 @@ class OperationStore:
             log(logger, "checkpoint passed over", key=key, reason="its bytes do not have its sha256")
         return None
 
-    def drop_checkpoints(self, name: str) -> None:
-        """Removes a finished training's checkpoints."""
-        for key in list(self.store.list(f"{name}/checkpoints/")):
-            self.store.delete(key)
+    def put_checkpoint_file(self, name: str, step: int, record: Record, path: Path) -> None:
+        """Like `put_checkpoint`, of what lies in a file: one of gigabytes is never in memory."""
+        prefix = f"{name}/checkpoints/{step:010d}/{record.attempt:04d}-{record.owner}"
+        self.store.put_file(f"{prefix}/state", path)
+        self.store.put_json(
+            f"{prefix}/manifest.json",
+            {"schema": SCHEMA, "step": step, "sha256": _file_sha256(path), "size": path.stat().st_size},
+        )
+
+    def latest_checkpoint_file(self, name: str, path: Path) -> int | None:
+        """Like `latest_checkpoint`, its bytes written to a file; the step, or None."""
+        manifests = [k for k in self.store.list(f"{name}/checkpoints/") if k.endswith("/manifest.json")]
+        for key in sorted(manifests, reverse=True):
+            try:
+                manifest = self.store.get_json(key)
+                self.store.get_file(key.replace("/manifest.json", "/state"), path)
+            except NotFound:
+                continue
+            if _file_sha256(path) == manifest["sha256"]:
+                return int(manifest["step"])
+            log(logger, "checkpoint passed over", key=key, reason="its bytes do not have its sha256")
+        return None
+
+    def drop_checkpoints(self, name: str, keep: int = 0) -> None:
+        """Removes a training's checkpoints; those of the last `keep` steps stay."""
+        prefix = f"{name}/checkpoints/"
+        found: dict[str, list[str]] = {}
+        for key in self.store.list(prefix):
+            found.setdefault(key[len(prefix) :].partition("/")[0], []).append(key)
+        for step in sorted(found)[: len(found) - keep]:
+            # Its manifest first: what is left of a step that is removed half way is no checkpoint.
+            for key in sorted(found[step], key=lambda key: not key.endswith("/manifest.json")):
+                self.store.delete(key)
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

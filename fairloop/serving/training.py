@@ -10,14 +10,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import ctypes
 import logging
 import os
 import secrets
 import signal
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -37,6 +36,7 @@ from fairloop.serving.attempt import Attempt, Superseded, Suspended
 from fairloop.serving.context import taking_up
 from fairloop.serving.methods import Pools
 from fairloop.serving.operation_store import OperationStore, StoredRequest, pack, pack_status
+from fairloop.serving.parent_process import end_with
 from fairloop.serving.record import CANCELLED, FAILED, PENDING, Progress, Record, next_attempt
 from fairloop.serving.settings import ServerSettings, read_settings
 from fairloop.store import ObjectStore
@@ -44,8 +44,6 @@ from fairloop.store import ObjectStore
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-PR_SET_PDEATHSIG = 1
 
 GRACE_SECONDS = 1.5
 """Time for a recipe to see that it was cancelled; then it is ended where it stands: nobody wants its work."""
@@ -77,11 +75,28 @@ class TrainingJob:
         """Says how far it is; written with the next heartbeat."""
         self._attempt.progress(Progress(stage, done, total, unit, measures=measures))
 
-    def save_checkpoint(self, step: int, data: bytes) -> None:
-        """Stores a checkpoint, unless another attempt counts by now."""
+    def save_checkpoint(self, step: int, data: bytes, keep: int = 0) -> None:
+        """Stores a checkpoint, unless another attempt counts by now; those of the last `keep` steps stay.
+
+        0 keeps all of them until the training has ended.
+        """
         self._loop.run(self._attempt.confirm_owner())
         self._operations.put_checkpoint(self.name, step, self._attempt.record, data)
+        if keep:
+            self._operations.drop_checkpoints(self.name, keep)
         logs.log(logger, "checkpoint", operation=self.name, step=step)
+
+    def save_checkpoint_file(self, step: int, path: Path, keep: int = 0) -> None:
+        """`save_checkpoint` of what lies in a file."""
+        self._loop.run(self._attempt.confirm_owner())
+        self._operations.put_checkpoint_file(self.name, step, self._attempt.record, path)
+        if keep:
+            self._operations.drop_checkpoints(self.name, keep)
+        logs.log(logger, "checkpoint", operation=self.name, step=step)
+
+    def latest_checkpoint_file(self, path: Path) -> int | None:
+        """Step of the checkpoint to go on from, its bytes in the file; None when there is none."""
+        return self._operations.latest_checkpoint_file(self.name, path)
 
     def latest_checkpoint(self) -> tuple[int, bytes] | None:
         """Step and bytes to go on from, whichever attempt wrote them."""
@@ -136,7 +151,9 @@ def main(recipes: Mapping[str, tuple[type[Message], Recipe]], service: str) -> N
     """
     arguments = _arguments()
     logs.configure(f"{service}-trainer")
-    _die_with_parent(arguments.parent)
+    # No orphan computes on when the server dies; without a server (a Job) there is none to end with.
+    if arguments.parent and not end_with(arguments.parent, signal.SIGTERM):
+        raise SystemExit("the server that started this training is gone")
     settings = read_settings()
     tracing.configure(f"{service}-trainer")
     operations = OperationStore(ObjectStore.from_environment())
@@ -273,12 +290,3 @@ async def _make_attempt(
     name: str, record: Record, stored: StoredRequest, operations: OperationStore, pools: Pools, settings: Any
 ) -> Attempt:
     return Attempt(name, record, stored.detached, operations, pools, settings)
-
-
-def _die_with_parent(parent: int) -> None:
-    """Asks the kernel for SIGTERM when the server dies, so that no orphan computes on."""
-    if not parent or sys.platform != "linux":
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        raise SystemExit("the server that started this training is gone")

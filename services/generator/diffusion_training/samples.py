@@ -1,0 +1,110 @@
+"""Images that a training draws: validation images as it goes, class images before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairloop.errors import PreconditionFailed
+from services.generator.diffusion_training import draws
+from services.generator.diffusion_training.modules import Modules, quiet
+
+MOST_REDRAWS = 10
+"""Images that may be drawn for one that is kept; a safety checker refuses some, and returns them black."""
+BATCH = 4
+
+
+def pipeline_of(modules: Modules) -> Any:
+    """The pipeline that the networks make as they are now, without a safety checker: only we look at it."""
+    from diffusers import DiffusionPipeline, StableDiffusionPipeline
+
+    config = DiffusionPipeline.load_config(modules.folder, local_files_only=True)
+    import diffusers
+
+    sampler = getattr(diffusers, config["scheduler"][1]).from_pretrained(
+        modules.folder / "scheduler", local_files_only=True, prediction_type=modules.prediction
+    )
+    return _prepared(
+        StableDiffusionPipeline(
+            vae=modules.vae,
+            text_encoder=modules.text_encoder,
+            tokenizer=modules.tokenizer,
+            unet=modules.unet,
+            scheduler=sampler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+    )
+
+
+def pipeline_in(folder: Path, device: Any) -> Any:
+    """The pipeline of a folder with all that it has, its safety checker too."""
+    from diffusers import StableDiffusionPipeline
+
+    quiet()
+    return _prepared(
+        StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True).to(
+            device
+        )
+    )
+
+
+def _prepared(pipeline: Any) -> Any:
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def draw(
+    pipeline: Any,
+    prompt: str,
+    count: int,
+    seed: int,
+    *,
+    purpose: str,
+    size: int,
+    steps: int,
+    guidance: float,
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """`count` images of a prompt with the number of their noise, uint8 (size, size, 3).
+
+    The noise of number k is drawn from `seed`, `purpose` and k alone. An image
+    that is black or that the safety checker refused is passed over for the next
+    number. `PreconditionFailed` when that happens to most of them.
+    """
+    import torch
+
+    shape = (
+        pipeline.unet.config.in_channels,
+        size // pipeline.vae_scale_factor,
+        size // pipeline.vae_scale_factor,
+    )
+    done = number = 0
+    while done < count:
+        if number >= MOST_REDRAWS * count:
+            raise PreconditionFailed(
+                f"of {number} images of {prompt!r} {number - done} came out black or were refused by the "
+                f"safety checker; {count} are needed: choose another prompt"
+            )
+        places = list(range(number, number + min(BATCH, count - done)))
+        number += len(places)
+        with torch.inference_mode():
+            made = pipeline(
+                [prompt] * len(places),
+                height=size,
+                width=size,
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                latents=draws.normal(shape, seed, purpose, places).to(pipeline.device, pipeline.unet.dtype),
+                output_type="np",
+            )
+        pixels = (made.images * 255).round().astype(np.uint8)
+        refused = made.nsfw_content_detected or [False] * len(places)
+        for place, image, bad in zip(places, pixels, refused, strict=True):
+            if not bad and image.any():
+                yield place, image
+                done += 1
