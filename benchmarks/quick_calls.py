@@ -2,14 +2,13 @@
 
     python -m benchmarks.quick_calls [--images 1024] [--repeat 3]
 
-Starts a store, an annotator and a recogniser of its own. `AnnotateImages` by 32
-concurrent clients, one image a call, against `Annotate` of the same images; its
-p99 against its p50; a lone call against its compute in process. `EmbedImages` by 8 clients of 16
-images a call against the bare models on the same decoded images with as many
-threads: dlib's in its processes, and the residual network as it is trained by
-default; it has no goal, the operation `Embed` has. The clients take part of the
-machine, as they do in life. Medians of `--repeat`, sides alternating. Exits with
-1 when a goal is missed.
+Starts a store, an annotator and a recogniser of its own. `AnnotateImages` by 32 concurrent clients, one
+image a call, against `Annotate` of the same images; its p99 against its p50; a lone call against the same
+image's compute in process, on one thread, each side some dozens of times before the other has its turn.
+`EmbedImages` by 8 clients of 16 images a call against the bare models on the same decoded images with as
+many threads: dlib's in its processes, and the residual network as it is trained by default; it has no goal,
+the operation `Embed` has. The clients take part of the machine, as they do in life. Medians of `--repeat`,
+sides alternating. Exits with 1 when a goal is missed.
 """
 
 from __future__ import annotations
@@ -43,8 +42,10 @@ from fairloop.v1.annotator_pb2 import AnnotateImagesRequest, AnnotateRequest, Im
 from fairloop.v1.annotator_pb2_grpc import AnnotatorServiceStub
 from fairloop.v1.recognizer_pb2 import EmbedImagesRequest
 from fairloop.v1.recognizer_pb2_grpc import RecognizerServiceStub
-from services.annotator.engine import Engine
-from services.recognizer import fit, residual
+from services.annotator import registry
+from services.annotator.describe import describe
+from services.annotator.detector import Detector
+from services.recognizer import network, residual
 from services.recognizer.dlib_embedder import DlibPool
 from tests.support.bucket import own_bucket
 from tests.support.faces import rendered_dataset
@@ -52,6 +53,8 @@ from tests.support.processes import Process, start_service, start_store
 
 CLIENTS = 32
 PER_SUBJECT = 64
+TURN = 32
+"""Lone calls, and images computed in process, one after another before the other side has its turn."""
 ANNOTATORS = ("age_and_gender",)
 THREADS = os.cpu_count() or 1
 
@@ -124,14 +127,16 @@ def annotating(address: str, store: ObjectStore, images: int, repeat: int) -> li
         quick.append(images / seconds)
         medians.append(float(np.quantile(took, 0.5)))
         tails.append(float(np.quantile(took, 0.99)))
-    engine = Engine.load(THREADS, ANNOTATORS)
-    chosen = engine.select(ANNOTATORS)
-    engine.describe(faces[:8], chosen)
-    lone, compute = [], []
-    for request, face in zip(requests[:100], faces, strict=False):
-        lone.append(timed(partial(client.annotate_images, request)))
-        compute.append(timed(partial(engine.describe, [face], chosen)))
-    beyond = statistics.median(a - b for a, b in zip(lone, compute, strict=True))
+    # In this process and on one thread: nothing between the bytes and the row that could be left out.
+    detector, annotators = Detector.load(), registry.load(ANNOTATORS)
+    describe(faces[:8], annotators, detector)
+    beyond = []
+    for start in range(0, min(images, 4 * TURN), TURN):
+        # In turns: the two sides have a model each, and one would find the caches full of the other's.
+        turn = slice(start, start + TURN)
+        lone = [timed(partial(client.annotate_images, request)) for request in requests[turn]]
+        compute = [timed(partial(describe, [face], annotators, detector)) for face in faces[turn]]
+        beyond.append(statistics.median(a - b for a, b in zip(lone, compute, strict=True)))
     ratios = [q / b for q, b in zip(quick, bulk, strict=True)]
     return [
         Row(
@@ -153,7 +158,10 @@ def annotating(address: str, store: ObjectStore, images: int, repeat: int) -> li
             ratio=statistics.median(t / m for t, m in zip(tails, medians, strict=True)),
         ),
         Row(
-            "a lone call of AnnotateImages beyond its compute", "ms", 1e3 * beyond, goal=Goal("ours", "≤", 2)
+            "a lone call of AnnotateImages beyond its compute",
+            "ms",
+            1e3 * statistics.median(beyond),
+            goal=Goal("ours", "≤", 2),
         ),
     ]
 
@@ -182,7 +190,7 @@ def embeddings(address: str, store: ObjectStore, folder: Path, images: int, repe
 
         def bare_residual() -> None:
             for start in range(0, len(decoded), 64):
-                fit.embed(net, decoded[start : start + 64])
+                network.embed(net, decoded[start : start + 64])
 
         few = max(len(faces) // 16, 64)
         return [

@@ -18,7 +18,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -27,7 +27,6 @@ from fairloop import stages
 from fairloop.errors import DeadlineExceeded, Exhausted, FairloopError, Internal
 from fairloop.serving.inline_images import BATCH_IMAGES
 from fairloop.serving.logs import log
-from fairloop.serving.methods import Pools
 
 logger = logging.getLogger(__name__)
 
@@ -75,26 +74,28 @@ class _Item(Generic[K, T]):
 
 
 class Batcher(Generic[K, T, R]):
-    """Joins the items of concurrent calls into batches for the compute thread, oldest first.
+    """Joins the items of concurrent calls into batches, oldest first.
 
-    `run(key, items)` computes one batch of items of one key there, and returns
-    one result per item, in order: the result, or the error of that item alone.
-    Belongs to one event loop.
+    `compute(key, items)` computes one batch of items of one key, off the event
+    loop, and gives one result per item, in order: the result, or the error of
+    that item alone. `in_flight` batches are computed at the same time: two where
+    nothing is to stand still while the answers of a batch go out and its
+    callers come back. Belongs to one event loop.
     """
 
     def __init__(
         self,
-        pools: Pools,
-        run: Callable[[K, Sequence[T]], Sequence[R | FairloopError]],
+        compute: Callable[[K, Sequence[T]], Awaitable[Sequence[R | FairloopError]]],
         *,
+        in_flight: int = 1,
         largest: int = BATCH_IMAGES,
         waiting_items: int = WAITING_ITEMS,
         waiting_bytes: int = WAITING_BYTES,
         wait_seconds: float = WAIT_SECONDS,
         weigh: Callable[[T], int] = len,  # type: ignore[assignment]  # most items are bytes
     ) -> None:
-        self._pools = pools
-        self._run = run
+        self._run = compute
+        self._in_flight = in_flight
         self._largest = largest
         self._waiting_items = waiting_items
         self._waiting_bytes = waiting_bytes
@@ -105,7 +106,7 @@ class Batcher(Generic[K, T, R]):
         self._item_seconds = 0.0
         self._joined = False
         self._arrival = asyncio.Event()
-        self._worker: asyncio.Task[None] | None = None
+        self._workers: list[asyncio.Task[None]] = []
 
     @property
     def waiting(self) -> int:
@@ -133,9 +134,10 @@ class Batcher(Generic[K, T, R]):
             self._queue.append(_Item(call, place, key, item, weight, now))
         self._bytes += sum(weights)
         self._arrival.set()
-        if self._worker is None or self._worker.done():
+        self._workers = [worker for worker in self._workers if not worker.done()]
+        if len(self._workers) < self._in_flight:
             # In a context of its own: a batch belongs to no single request.
-            self._worker = loop.create_task(self._work(), context=Context())
+            self._workers.append(loop.create_task(self._work(), context=Context()))
         try:
             await call.done
         except asyncio.CancelledError:
@@ -213,7 +215,7 @@ class Batcher(Generic[K, T, R]):
             # A batch belongs to no single request: what it takes, each of its callers waited for.
             with stages.telling(stages.together(item.call.stages for item in batch)):
                 stages.tell("queue", asyncio.get_running_loop().time() - batch[0].arrived)
-                found = await self._pools.compute(self._run, batch[0].key, [item.value for item in batch])
+                found = await self._run(batch[0].key, [item.value for item in batch])
             if len(found) != len(batch):
                 raise Internal(f"{len(found)} results of a batch of {len(batch)}")
         except Exception as error:

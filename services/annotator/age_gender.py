@@ -15,10 +15,7 @@ time. They are made zero when the network is loaded.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -38,7 +35,7 @@ PADDING = 0.2
 CHANNEL_MEANS = np.array([122.781998, 117.000999, 104.297997], np.float32)
 CLASS_YEARS = np.array([0.25, *range(1, 81)], np.float32)
 CHIP_SIZES: Mapping[str, int] = {"gender": 32, "age": 64}
-# More faces at a time are no faster; few keep all threads busy to the end of a batch.
+# More faces at a time are no faster.
 PIECE = 16
 # Times an input (under 1) far below half a step of the smallest bias beside it, 1e-8.
 WITHOUT_EFFECT = 1e-30
@@ -58,10 +55,8 @@ class AgeAndGender:
 
     name = "age_and_gender"
 
-    def __init__(
-        self, age: Path, gender: Path, attributes: Collection[str] = ("gender", "age"), threads: int = 1
-    ) -> None:
-        """Loads the networks of `attributes` (age takes six times as long as gender) for `threads` threads.
+    def __init__(self, age: Path, gender: Path, attributes: Collection[str] = ("gender", "age")) -> None:
+        """Loads the networks of `attributes` (age takes six times as long as gender).
 
         Raises `InvalidInput` for another attribute, or when a file is not the network it should be.
         """
@@ -74,22 +69,16 @@ class AgeAndGender:
         self.version = version_of({path.name: path.read_bytes() for path in (age, gender)})
         paths = {"gender": gender, "age": age}
         self._sessions = {attribute: _session(paths[attribute], attribute) for attribute in self.attributes}
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=self.name)
 
     @classmethod
     def load(cls, attributes: Collection[str] = ("gender", "age")) -> Self:
-        """The networks of the catalogue, on FAIRLOOP_THREADS threads (default: all processors)."""
-        threads = int(os.environ.get("FAIRLOOP_THREADS") or os.cpu_count() or 1)
-        return cls(fetch("age-onnx"), fetch("gender-onnx"), attributes, threads)
+        """The networks of the catalogue."""
+        return cls(fetch("age-onnx"), fetch("gender-onnx"), attributes)
 
     def annotate(self, faces: Sequence[Face]) -> list[Mapping[str, Guess]]:
         """Gender and age of each face; the answer for a face does not depend on the others."""
-        # As many pieces for each thread, all of one size: no thread waits for another's last piece.
-        count = min(self._threads * -(-len(faces) // (PIECE * self._threads)), len(faces))
-        edges = [len(faces) * piece // count for piece in range(count + 1)] if count else []
-        pieces = [faces[start:stop] for start, stop in pairwise(edges)]
-        return [guesses for piece in self._pool.map(self._annotate, pieces) for guesses in piece]
+        pieces = [faces[start : start + PIECE] for start in range(0, len(faces), PIECE)]
+        return [guesses for piece in pieces for guesses in self._annotate(piece)]
 
     def _annotate(self, faces: Sequence[Face]) -> list[Mapping[str, Guess]]:
         columns = []

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from fairloop import names
 from fairloop.dataset import Dataset, open_dataset
@@ -14,37 +19,64 @@ from fairloop.manifest import inherited_terms
 from fairloop.registry import weights_terms
 from fairloop.serving.methods import Method, Pools, Shard, ShardContext, ShardOutput
 from fairloop.serving.runner import RunningOperation
+from fairloop.stats.quality_gate import GateTally, check_gate
 from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS, TableWriter, pieces, to_parquet
-from fairloop.tables import annotation_record, annotation_schema
+from fairloop.tables import (
+    QUALITY,
+    FaceRow,
+    annotation_record,
+    annotation_schema,
+    guess_column,
+    quality_column,
+)
 from fairloop.v1 import annotator_pb2
-from services.annotator.engine import Engine
-from services.annotator.messages import annotator_info
+from services.annotator import detectors
+from services.annotator.engine import Chosen, Engine
+from services.annotator.messages import annotator_info, face_policy
 
 NAME = "AnnotatorService.Annotate"
 SHARD_IMAGES = 256
-BATCH_IMAGES = 64
+BATCH_IMAGES = 32
+BATCHES_IN_FLIGHT = 2
+"""No compute process stands still between two batches, and a quick call waits for few images of a shard."""
+
+Batch = Sequence[tuple[Mapping[str, Any], bytes]]
+"""Rows of the dataset's index with the bytes of their images."""
 
 
 def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
     """The method, bound to the loaded annotators."""
 
+    def select(request: annotator_pb2.AnnotateRequest) -> Chosen:
+        return engine.select(
+            request.annotators,
+            request.attributes,
+            cropped=request.cropped,
+            policy=face_policy(request.face_policy),
+        )
+
     async def validate(request: annotator_pb2.AnnotateRequest) -> None:
         names.check("dataset version", request.dataset, "dataset")
         if not request.annotators:
             raise InvalidInput("annotators", f"is empty; name at least one of {', '.join(engine.names())}")
-        engine.select(request.annotators, request.attributes)
+        select(request)
+        check_gate(request.quality_gate)
         await pools.io(Dataset.open, store, request.dataset)
 
     async def run(operation: RunningOperation) -> annotator_pb2.AnnotateResult:
         request: annotator_pb2.AnnotateRequest = operation.request
         dataset = await pools.io(Dataset.open, store, request.dataset)
-        chosen = engine.select(request.annotators, request.attributes, cropped=request.cropped)
+        chosen = select(request)
         guesses = chosen.guesses
         versions = {annotator.name: annotator.version for annotator in chosen.annotators}
         made_from = [dataset.name, *(f"{name}@{version}" for name, version in sorted(versions.items()))]
+        detector = engine.detector
+        if detector.name != detectors.DEFAULT:
+            made_from.append(f"{detector.name}@{detector.version}")
         table = TableWriter(store, ANNOTATIONS, annotation_schema(guesses), made_from)
         statuses: Counter[str] = Counter()
+        gate = GateTally(request.quality_gate)
         shards = (
             Shard(index, {"start": start, "stop": stop})
             for index, (start, stop) in enumerate(pieces(len(dataset), SHARD_IMAGES))
@@ -53,8 +85,11 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
             async for output in operation.shards(shards):
                 data = await pools.io(store.get, output.parts[0].key)
                 rows = await pools.io(table.add, data)
-                statuses.update(rows["status"].to_pylist())
-                operation.progress("annotating", table.rows, len(dataset), "images")
+                if request.quality_gate:
+                    await pools.io(_tally, gate, rows, guesses)
+                images = rows.filter(pc.equal(rows["face"], 0))
+                statuses.update(images["status"].to_pylist())
+                operation.progress("annotating", statuses.total(), len(dataset), "images")
             await operation.confirm()
             made = await pools.io(
                 table.finish,
@@ -65,6 +100,9 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
                     "guesses": [list(guess) for guess in guesses],
                     "weights": list(chosen.weights),
                     "cropped": chosen.cropped,
+                    "face_policy": chosen.policy,
+                    "quality_gate": dict(request.quality_gate),
+                    "detector": {detector.name: detector.version},
                 },
                 ("onnxruntime", "dlib-bin"),
             )
@@ -74,8 +112,19 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
         return annotator_pb2.AnnotateResult(
             annotations=made.name,
             images=len(dataset),
+            faces=made.counts["rows"],
             statuses=statuses,
             annotators=[annotator_info(annotator) for annotator in chosen.annotators],
+            rejections=[
+                annotator_pb2.GateRejection(
+                    group=one.group,
+                    faces=one.faces,
+                    rejected=one.rejected,
+                    low=one.interval[0],
+                    high=one.interval[1],
+                )
+                for one in gate.rejections()
+            ],
         )
 
     async def shard(
@@ -83,15 +132,16 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
     ) -> ShardOutput:
         dataset = await pools.io(open_dataset, store, request.dataset)
         images = await pools.io(lambda: list(dataset.images(spec["start"], spec["stop"])))
-        chosen = engine.select(request.annotators, request.attributes, cropped=request.cropped)
+        chosen = select(request)
         records: list[Mapping[str, Any]] = []
-        for start in range(0, len(images), BATCH_IMAGES):
-            batch = images[start : start + BATCH_IMAGES]
-            faces = await pools.compute(engine.describe, [data for _, data in batch], chosen)
-            records += [
-                annotation_record(row["image_id"], face, chosen.guesses)
-                for (row, _), face in zip(batch, faces, strict=True)
-            ]
+        batches = (images[start : start + BATCH_IMAGES] for start in range(0, len(images), BATCH_IMAGES))
+        async with aclosing(_described(engine, batches, chosen)) as described:
+            async for batch, faces in described:
+                records += [
+                    annotation_record(row["image_id"], face, chosen.guesses)
+                    for (row, _), first in zip(batch, faces, strict=True)
+                    for face in first.faces
+                ]
         data = await pools.io(to_parquet, records, annotation_schema(chosen.guesses))
         part = await context.put(hashlib.sha256(data).hexdigest(), data)
         return ShardOutput((part,), units=len(images))
@@ -100,6 +150,40 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
         return engine.select(request.annotators, request.attributes).weights
 
     return Method(NAME, annotator_pb2.AnnotateRequest, validate, run, shard, derives=False, weights=weights)
+
+
+def _tally(gate: GateTally, rows: pa.Table, guesses: Sequence[tuple[str, str]]) -> None:
+    """Counts the faces of a table's rows in the gate; a group is what one annotator says of one attribute."""
+    columns = {name: rows[quality_column(name)].to_pylist() for name in QUALITY}
+    labels = {key: rows[guess_column(*key)].to_pylist() for key in guesses}
+    for index, box in enumerate(rows["box"].to_pylist()):
+        if box is None:
+            continue
+        groups = (
+            f"{attribute}={found[index]} by {annotator}"
+            for (attribute, annotator), found in labels.items()
+            if found[index]
+        )
+        gate.add({name: column[index] for name, column in columns.items()}, groups)
+
+
+async def _described(
+    engine: Engine, batches: Iterable[Batch], chosen: Chosen
+) -> AsyncGenerator[tuple[Batch, list[FaceRow]]]:
+    """Batches with the rows of their images; the next one is handed over while one is computed."""
+    begun: deque[tuple[Batch, asyncio.Task[list[FaceRow]]]] = deque()
+    try:
+        for batch in batches:
+            described = engine.described([data for _, data in batch], chosen)
+            begun.append((batch, asyncio.create_task(described)))
+            if len(begun) == BATCHES_IN_FLIGHT:
+                first, rows = begun.popleft()
+                yield first, await rows
+        for rest, rows in begun:
+            yield rest, await rows
+    finally:
+        for _, rows in begun:
+            rows.cancel()
 
 
 __all__: Sequence[str] = ["NAME", "make_method"]

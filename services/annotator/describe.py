@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fairloop import stages
 from fairloop.tables import FaceRow, Guess
-from services.annotator.detector import CLEAR_SCORE, FEW_WINDOWS_THRESHOLD, Detection, Detector
+from services.annotator.detector import CLEAR_SCORE, FEW_WINDOWS_THRESHOLD, Detection
+from services.annotator.detectors import FaceDetector
 from services.annotator.face import Annotator, Face
+from services.annotator.face_quality import SHARP, components
 from services.annotator.images import UnreadableImage, checked, decode
 from services.annotator.scene import scene
 
@@ -23,54 +22,94 @@ Picture = bytes | NDArray[np.uint8] | UnreadableImage
 
 # A batch of 64 images of 40 megapixels would take 8 GB; annotators need no more than this.
 LONGEST_SIDE = 1600
-# Where each part of `quality` is full, beside the score of a clear face: the sharpness of a
-# photograph in focus (t1.jpg of insightface has .010–.015), the smallest face dlib was trained on.
-SHARP = 0.01
+# Where the size's part of `quality` is full: at the smallest face that dlib was trained on.
 FULL_SIDE = 80.0
 
 
+POLICIES = ("largest", "most_central", "all", "refuse")
+"""Which face of several is described: the largest, the one nearest the middle, each, or none."""
+
+
 @dataclass(frozen=True)
-class _Seen:
-    """What is known of an image before annotators are asked; without a face `face` is None."""
+class Looked:
+    """One face that is described: as it was found, as annotators get it, and what surrounds it."""
+
+    detection: Detection
+    face: Face
+    scene: Mapping[str, float]
+    components: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of an image before annotators are asked.
+
+    `count` faces were found, `looked` holds those that are described; without
+    one, `scene` is that of the image.
+    """
 
     status: str
-    found: Sequence[Detection] = ()
-    face: Face | None = None
+    count: int = 0
+    looked: tuple[Looked, ...] = ()
     scene: Mapping[str, float] | None = None
+
+    @property
+    def faces(self) -> list[Face]:
+        """The faces that annotators are asked about."""
+        return [one.face for one in self.looked]
+
+    def row(self, guesses: Iterator[Mapping[tuple[str, str], Guess]]) -> FaceRow:
+        """The image's row, with the next guesses for each of its faces."""
+        rows = [
+            FaceRow(
+                self.status,
+                face=index,
+                faces_found=self.count,
+                box=one.detection.box,
+                landmarks=tuple(one.detection.landmarks.ravel().tolist()),
+                quality=quality(one.detection, one.scene["sharpness"]),
+                guesses=next(guesses),
+                scene=one.scene,
+                components=one.components,
+            )
+            for index, one in enumerate(self.looked)
+        ]
+        if not rows:
+            return FaceRow(self.status, faces_found=self.count, scene=self.scene or {})
+        return replace(rows[0], more=tuple(rows[1:]))
 
 
 def describe(
     images: Sequence[Picture],
     annotators: Sequence[Annotator],
-    detector: Detector,
-    threads: int = 1,
+    detector: FaceDetector,
     *,
     cropped: bool = False,
+    policy: str = "largest",
 ) -> list[FaceRow]:
     """One row for each image, in order; each annotator is called once, with all faces.
 
-    `threads` decode, detect, measure and annotate at the same time. With `cropped`
-    each image is one face (`Detector.whole`), and nothing is searched. A row's `status` is
-    ok, several_faces (the row is about the largest), no_face, corrupt or
-    too_large; bad bytes never fail the other images. Rows do not depend on the
-    batch they are in, on `threads`, or on the order.
+    With `cropped` each image is one face (`Detector.whole`), and nothing is
+    searched. A row's `status` is ok, several_faces (the row is about the face
+    that `policy` chooses; with `all` the others are in its `more`), no_face,
+    corrupt or too_large; bad bytes never fail the other images. Rows do not
+    depend on the batch they are in, or on its order.
 
     Raises `InvalidInput` for an array that is not uint8 (H, W, 3): that is a
     mistake of the caller, not a bad image.
     """
-    detect = detector.whole if cropped else detector.detect
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        seen = list(pool.map(stages.carried(partial(_look, detect=detect)), images))
-        faces = [one.face for one in seen if one.face is not None]
-        # Each annotator on one thread, different ones at the same time.
-        asked = annotators if faces else ()
-        answered = list(pool.map(lambda annotator: annotator.annotate(faces), asked))
+    seen = [look(image, detector, cropped=cropped, policy=policy) for image in images]
+    guesses = iter(ask(annotators, [face for one in seen for face in one.faces]))
+    return [one.row(guesses) for one in seen]
+
+
+def ask(annotators: Sequence[Annotator], faces: Sequence[Face]) -> list[dict[tuple[str, str], Guess]]:
+    """All guesses about each face, by attribute and annotator."""
     guesses: list[dict[tuple[str, str], Guess]] = [{} for _ in faces]
-    for annotator, answers in zip(asked, answered, strict=True):
-        for merged, answer in zip(guesses, answers, strict=True):
+    for annotator in annotators if faces else ():
+        for merged, answer in zip(guesses, annotator.annotate(faces), strict=True):
             merged.update({(attribute, annotator.name): guess for attribute, guess in answer.items()})
-    remaining = iter(guesses)
-    return [_row(one, next(remaining) if one.face is not None else {}) for one in seen]
+    return guesses
 
 
 def quality(face: Detection, sharpness: float) -> float:
@@ -87,44 +126,61 @@ def quality(face: Detection, sharpness: float) -> float:
     return float(np.prod([min(max(part, 0.0), 1.0) for part in parts]) ** (1 / 3))
 
 
-def _look(image: Picture, detect: Callable[[NDArray[np.uint8]], Sequence[Detection]]) -> _Seen:
+def look(image: Picture, detector: FaceDetector, *, cropped: bool = False, policy: str = "largest") -> Seen:
+    """Decodes an image, finds its faces and measures it; raises as `describe` does."""
     if isinstance(image, UnreadableImage):
-        return _Seen(image.status)
+        return Seen(image.status)
     try:
         pixels = decode(image) if isinstance(image, bytes) else checked(image)
     except UnreadableImage as error:
-        return _Seen(error.status)
-    found = detect(pixels)
-    measured = scene(pixels, found[0] if found else None)
-    if not found:
-        return _Seen("no_face", scene=measured)
-    return _Seen("ok" if len(found) == 1 else "several_faces", found, _face(pixels, found[0]), measured)
+        return Seen(error.status)
+    found = detector.whole(pixels) if cropped else detector.detect(pixels)
+    status = "ok" if len(found) == 1 else "several_faces" if found else "no_face"
+    described = chosen(found, pixels.shape[1], pixels.shape[0], policy)
+    if not described:
+        return Seen(status, len(found), scene=scene(pixels, None))
+    shown, x, y = _reduced(pixels)
+    looked = []
+    for one in described:
+        around = scene(pixels, one)
+        looked.append(Looked(one, _face(shown, one, x, y), around, components(pixels, one, around)))
+    return Seen(status, len(found), tuple(looked))
 
 
-def _face(pixels: NDArray[np.uint8], found: Detection) -> Face:
+def chosen(found: Sequence[Detection], width: int, height: int, policy: str) -> Sequence[Detection]:
+    """The faces that a policy of `POLICIES` describes, of those found in an image, the largest first.
+
+    most_central: the box whose middle is nearest to the image's; of two as near,
+    the larger one.
+    """
+    if len(found) < 2 or policy == "all":
+        return found
+    if policy == "refuse":
+        return ()
+    if policy == "largest":
+        return found[:1]
+
+    def distance(one: Detection) -> float:
+        left, top, right, bottom = one.box
+        return (left + right - width) ** 2 + (top + bottom - height) ** 2
+
+    return [min(found, key=distance)]
+
+
+def _reduced(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, float]:
+    """The pixels as annotators get them, and their size in parts of the image's, across and down."""
     height, width = pixels.shape[:2]
     scale = LONGEST_SIDE / max(height, width)
     if scale >= 1:
-        return Face(pixels, found.box, found.landmarks)
+        return pixels, 1.0, 1.0
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     reduced = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0))
-    x, y = size[0] / width, size[1] / height
+    return reduced, size[0] / width, size[1] / height
+
+
+def _face(pixels: NDArray[np.uint8], found: Detection, x: float, y: float) -> Face:
+    if x == y == 1:
+        return Face(pixels, found.box, found.landmarks)
     left, top, right, bottom = found.box
     landmarks = (found.landmarks + np.float32(0.5)) * np.array([x, y], np.float32) - np.float32(0.5)
-    return Face(reduced, (left * x, top * y, right * x, bottom * y), landmarks.astype(np.float32))
-
-
-def _row(seen: _Seen, guesses: Mapping[tuple[str, str], Guess]) -> FaceRow:
-    if not seen.found:
-        return FaceRow(seen.status, scene=seen.scene or {})
-    largest = seen.found[0]
-    measured = seen.scene or {}
-    return FaceRow(
-        seen.status,
-        faces_found=len(seen.found),
-        box=largest.box,
-        landmarks=tuple(largest.landmarks.ravel().tolist()),
-        quality=quality(largest, measured["sharpness"]),
-        guesses=guesses,
-        scene=measured,
-    )
+    return Face(pixels, (left * x, top * y, right * x, bottom * y), landmarks.astype(np.float32))

@@ -127,10 +127,11 @@ class Detector:
         height, width = pixels.shape[:2]
         if min(height, width) < 2:
             return []
-        points = self._points(pixels, dlib.rectangle(0, 0, width - 1, height - 1))
+        points = self.points(pixels, dlib.rectangle(0, 0, width - 1, height - 1))
         return [Detection((0.0, 0.0, float(width), float(height)), points, CLEAR_SCORE)]
 
-    def _points(self, image: NDArray[np.uint8], box: dlib.rectangle) -> NDArray[np.float32]:
+    def points(self, image: NDArray[np.uint8], box: dlib.rectangle) -> NDArray[np.float32]:
+        """The five landmarks of a face in a box, float32 (5, 2) in pixels of this image."""
         parts = self._predictor(image, box)
         return np.array([(parts.part(i).x, parts.part(i).y) for i in SUBJECT_RIGHT_FIRST], np.float32)
 
@@ -147,7 +148,7 @@ class Detector:
         x, y = width / image.shape[1], height / image.shape[0]
         found = []
         for box, score in zip(boxes, scores, strict=True):
-            points = self._points(image, box)
+            points = self.points(image, box)
             # dlib's rectangles include their last pixel; its points are centres of pixels.
             edges = (box.left() * x, box.top() * y, (box.right() + 1) * x, (box.bottom() + 1) * y)
             landmarks = (points + np.float32(0.5)) * np.array([x, y], np.float32) - np.float32(0.5)

@@ -1,30 +1,47 @@
-"""The loaded annotators and the detector of one server."""
+"""The loaded annotators and the detector of one server, and the processes in which they compute.
+
+An image is decoded, searched and measured in a compute process
+(`services.annotator.core`), one for each thread that the server has, and
+annotated there too. An annotator on another device than the processor computes
+in this process, one batch at a time, with the faces that come from there: it
+is loaded once, and no two processes fight for the device.
+"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Self
 
-from fairloop import taxonomy
+from fairloop import stages, taxonomy
 from fairloop.errors import InvalidInput
-from fairloop.tables import FaceRow
-from services.annotator import registry
-from services.annotator.describe import Picture, describe
-from services.annotator.detector import Detector
+from fairloop.serving.compute_processes import ComputeProcesses
+from fairloop.tables import FaceRow, Guess
+from services.annotator import core, registry
+from services.annotator.core import Asked, Core, Described, Facts, Piece
+from services.annotator.describe import Picture, ask
 from services.annotator.face import Annotator
+from services.annotator.images import UnreadableImage
+
+PIECE_IMAGES = 16
+"""More are no faster; fewer at a time keep all processes busy to the end of a batch."""
+PIECE_BYTES = 4 * 2**20
+"""What a process is given at a time lies in memory twice, here and there."""
 
 
 @dataclass(frozen=True)
 class Chosen:
     """The annotators of one request, ordered by name, and the attributes that are wanted of them.
 
-    `cropped`: each image is one face.
+    `cropped`: each image is one face. `policy`: which face of several (`describe.POLICIES`).
     """
 
-    annotators: tuple[Annotator, ...]
+    annotators: tuple[Facts, ...]
     attributes: tuple[str, ...]
     cropped: bool = False
+    policy: str = "largest"
 
     @property
     def guesses(self) -> list[tuple[str, str]]:
@@ -47,19 +64,37 @@ class Chosen:
 
 
 class Engine:
-    """Describes images with any of its annotators. One batch at a time."""
+    """Describes images with any of its annotators. A context manager; call it from any thread or loop."""
 
-    def __init__(self, annotators: Sequence[Annotator], detector: Detector, threads: int) -> None:
-        self._annotators = {annotator.name: annotator for annotator in annotators}
-        self._detector = detector
-        self._threads = threads
-        self._parts: dict[tuple[str, frozenset[str]], Annotator] = {}
-        self._lock = threading.Lock()
+    def __init__(self, names: Sequence[str], processes: int) -> None:
+        """Loads the named annotators and the detector, each in every one of so many processes.
+
+        Raises what `registry.load` raises.
+        """
+        here = [name for name in dict.fromkeys(names) if registry.entry(name).in_server]
+        there = [name for name in names if name not in here]
+        self._processes: ComputeProcesses[Core] = ComputeProcesses(Core, there, count=processes)
+        self._own: dict[Asked, Annotator] = {(a.name, None): a for a in registry.load(here)}
+        self._turn = ThreadPoolExecutor(1, thread_name_prefix="annotators")
+        self._processes.start()
+        self.detector, facts = self._processes.submit(core.facts_of, None).result()
+        self._annotators = {one.name: one for one in (*facts, *map(core.facts, self._own.values()))}
 
     @classmethod
-    def load(cls, threads: int, names: Sequence[str] = tuple(registry.ANNOTATORS)) -> Engine:
-        """Loads the named annotators (default: all that are registered) and the detector."""
-        return cls(registry.load(names), Detector.load(), threads)
+    def load(cls, threads: int, names: Sequence[str] = registry.DEFAULT) -> Self:
+        """An engine of the named annotators (default: those of `registry.DEFAULT`) on so many cores."""
+        return cls(names, threads)
+
+    def close(self) -> None:
+        """Ends the processes; what is not done by then fails."""
+        self._processes.close()
+        self._turn.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def names(self) -> list[str]:
         """The loaded annotators, ordered by name."""
@@ -70,7 +105,12 @@ class Engine:
         return registry.entry(name).description
 
     def select(
-        self, names: Sequence[str], attributes: Sequence[str] = (), *, cropped: bool = False
+        self,
+        names: Sequence[str],
+        attributes: Sequence[str] = (),
+        *,
+        cropped: bool = False,
+        policy: str = "largest",
     ) -> Chosen:
         """These annotators, or all; `InvalidInput` names the ones there are.
 
@@ -79,31 +119,109 @@ class Engine:
         """
         for name in names:
             if name not in self._annotators:
-                raise InvalidInput(
-                    "annotators", f"{name!r} is not loaded here; there are {', '.join(self.names())}"
-                )
+                remedy = f" ({found})" if (found := registry.remedy(name)) else ""
+                known = f"there are {', '.join(self.names())}"
+                raise InvalidInput("annotators", f"{name!r} is not loaded here{remedy}; {known}")
         for attribute in attributes:
             taxonomy.values(attribute)
         chosen = []
         for name in sorted(set(names) or self._annotators):
-            wanted = set(self._annotators[name].attributes) & set(
-                attributes or self._annotators[name].attributes
-            )
+            there_are = self._annotators[name].attributes
+            wanted = tuple(a for a in there_are if not attributes or a in attributes)
             if wanted:
-                chosen.append(self._part(name, frozenset(wanted)))
+                parts = wanted if registry.entry(name).separable else there_are
+                chosen.append(replace(self._annotators[name], attributes=parts))
             elif name in names:
                 raise InvalidInput("attributes", f"{name} guesses none of {', '.join(attributes)}")
-        return Chosen(tuple(chosen), tuple(attributes), cropped)
-
-    def _part(self, name: str, wanted: frozenset[str]) -> Annotator:
-        """The annotator, without the networks of unwanted attributes where they can be left out."""
-        if wanted == set(self._annotators[name].attributes) or not registry.entry(name).separable:
-            return self._annotators[name]
-        with self._lock:
-            if (name, wanted) not in self._parts:
-                (self._parts[name, wanted],) = registry.load([name], wanted)
-            return self._parts[name, wanted]
+        return Chosen(tuple(chosen), tuple(attributes), cropped, policy)
 
     def describe(self, images: Sequence[Picture], chosen: Chosen) -> list[FaceRow]:
-        """One row per image."""
-        return describe(images, chosen.annotators, self._detector, self._threads, cropped=chosen.cropped)
+        """One row per image, in order, as `services.annotator.describe` makes them.
+
+        Raises `Unavailable` when a compute process ended twice with the same images in hand.
+        """
+        return self.begin(images, chosen).rows()
+
+    async def described(self, images: Sequence[Picture], chosen: Chosen) -> list[FaceRow]:
+        """`describe`, without keeping the event loop waiting. When it is cancelled, what waits is dropped."""
+        begun = self.begin(images, chosen)
+        await asyncio.gather(*map(asyncio.wrap_future, begun.parts))
+        return await asyncio.to_thread(begun.rows) if begun.here else begun.rows()
+
+    def begin(self, images: Sequence[Picture], chosen: Chosen) -> Describing:
+        """Hands the images to the processes; the next batch may follow before the rows are taken."""
+        asked = [self._asked(one) for one in chosen.annotators]
+        there = tuple(one for one in asked if one[0] not in self._names_here())
+        here = [one for one in asked if one not in there]
+        # An error does not cross to another process as what it is; there is nothing to compute on it either.
+        readable = [image for image in images if not isinstance(image, UnreadableImage)]
+        parts = [
+            self._processes.submit(
+                core.described, Piece(piece, there, chosen.cropped, chosen.policy, bool(here))
+            )
+            for piece in pieces(readable, self._processes.count)
+        ]
+        return Describing(images, parts, [self._part(*one) for one in here], self._turn, chosen)
+
+    def _asked(self, wanted: Facts) -> Asked:
+        everything = wanted.attributes == self._annotators[wanted.name].attributes
+        return wanted.name, None if everything else wanted.attributes
+
+    def _names_here(self) -> set[str]:
+        return {name for name, _ in self._own}
+
+    def _part(self, name: str, attributes: tuple[str, ...] | None) -> Annotator:
+        """An annotator of this process, without the networks of unwanted attributes."""
+        if (name, attributes) not in self._own:
+            (self._own[name, attributes],) = registry.load([name], attributes)
+        return self._own[name, attributes]
+
+
+@dataclass(frozen=True)
+class Describing:
+    """Images on their way: `parts` come from the processes, `here` are annotators of this one."""
+
+    images: Sequence[Picture]
+    parts: Sequence[Future[list[Described]]]
+    here: Sequence[Annotator]
+    turn: ThreadPoolExecutor
+    chosen: Chosen
+
+    def rows(self) -> list[FaceRow]:
+        """Waits for the rows, one per image, in order; raises as `Engine.describe`."""
+        found = [one for part in self.parts for one in part.result()]
+        if self.here:
+            faces = [face for one in found for face in one.faces]
+            with stages.stage("compute"):
+                more = iter(self.turn.submit(ask, self.here, faces).result())
+            found = [replace(one, row=self._merged(one, more)) for one in found]
+        rows = iter(found)
+        return [
+            FaceRow(image.status) if isinstance(image, UnreadableImage) else next(rows).row
+            for image in self.images
+        ]
+
+    def _merged(self, one: Described, more: Iterator[dict[tuple[str, str], Guess]]) -> FaceRow:
+        """With the next guesses for each face; annotators in the order of the request, wherever they are."""
+        order = [annotator.name for annotator in self.chosen.annotators]
+        rows = []
+        for row, _ in zip(one.row.faces, one.faces, strict=False):
+            guesses = sorted({**row.guesses, **next(more)}.items(), key=lambda item: order.index(item[0][1]))
+            rows.append(replace(row, guesses=dict(guesses)))
+        return replace(rows[0], more=tuple(rows[1:])) if rows else one.row
+
+
+def pieces(images: Sequence[Picture], processes: int) -> Iterator[list[Picture]]:
+    """A batch in pieces of at most 16 images and about 4 MiB, and one for each process or more."""
+    largest = min(PIECE_IMAGES, -(-len(images) // processes))
+    piece: list[Picture] = []
+    size = 0
+    for image in images:
+        weight = len(image) if isinstance(image, bytes) else getattr(image, "nbytes", 0)
+        if piece and (len(piece) == largest or size + weight > PIECE_BYTES):
+            yield piece
+            piece, size = [], 0
+        piece.append(image)
+        size += weight
+    if piece:
+        yield piece

@@ -1,6 +1,6 @@
 """`fairloop audit FOLDER`: who is seen in a folder of images, without a server and without a store.
 
-The annotator service's own code in this process. Images are read, never
+The annotator service's own code, without its server. Images are read, never
 written, and nothing leaves the machine; the results appear in a folder of
 their own when all of them are there.
 """
@@ -28,9 +28,8 @@ from fairloop.errors import InvalidInput
 from fairloop.manifest import Clock, producer, rfc3339, utc_now
 from fairloop.tables import STATUSES, FaceRow
 from services.annotator import detector, folder_shares, images, ita, registry, skin, skin_tone
-from services.annotator.describe import describe
-from services.annotator.detector import Detector
-from services.annotator.face import Annotator
+from services.annotator.core import Facts
+from services.annotator.engine import Describing, Engine
 from services.annotator.folder_faces import ContactSheet
 from services.annotator.folder_images import (
     EXAMPLES,
@@ -85,7 +84,7 @@ class Audit:
 @click.option("--overwrite", is_flag=True, help="Replace an earlier audit in the output folder.")
 @click.option(
     "--annotators",
-    default=",".join(registry.ANNOTATORS),
+    default=",".join(registry.DEFAULT),
     show_default=True,
     help="Who guesses, separated by commas; the first of each attribute is named first on the page.",
 )
@@ -104,7 +103,7 @@ class Audit:
     default=lambda: os.cpu_count() or 1,
     show_default="processors",
     envvar="FAIRLOOP_THREADS",
-    help="Threads that decode, detect and annotate.",
+    help="Cores to compute on, a process on each.",
 )
 def audit(
     folder: Path,
@@ -164,15 +163,16 @@ def audit_folder(options: Options, console: Console, clock: Clock = utc_now) -> 
         markup=False,
         soft_wrap=True,
     )
-    found = Detector.load()
-    annotators = _load(options)
-    versions = {annotator.name: annotator.version for annotator in annotators}
-    guesses = [(attribute, annotator.name) for annotator in annotators for attribute in annotator.attributes]
-    with writing(target) as folder:
+    with Engine.load(options.threads, options.annotators) as engine, writing(target) as folder:
+        loaded = {annotator.name: annotator for annotator in engine.select(()).annotators}
+        annotators = [loaded[name] for name in options.annotators]
+        versions = {annotator.name: annotator.version for annotator in annotators}
+        guesses = [
+            (attribute, annotator.name) for annotator in annotators for attribute in annotator.attributes
+        ]
         with ImageTables(folder, guesses) as tables, progress(console, len(listing.images)) as advance:
             seen = _Seen(Tally(sources_of(guesses)), tables, ContactSheet() if options.faces else None)
-            for batch in read_batches(listing):
-                rows = describe([file.picture for file in batch], annotators, found, options.threads)
+            for batch, rows in _described(listing, engine):
                 for file, row in zip(batch, rows, strict=True):
                     seen.add(file, row, readable(group_of(file.path)) if grouped else None)
                 advance(len(batch))
@@ -186,8 +186,8 @@ def audit_folder(options: Options, console: Console, clock: Clock = utc_now) -> 
             "target": "uniform" if options.uniform else None,
             "counts": seen.counts() | {"images": len(listing.images), "skipped": others},
             "skipped": listing.skipped,
-            "annotators": _described(annotators),
-            "detector": {"name": found.name, "version": found.version},
+            "annotators": _listed(annotators),
+            "detector": {"name": engine.detector.name, "version": engine.detector.version},
             "thresholds": _thresholds(options.annotators),
             "agreement": agreements(seen.tally),
             "distances": folder_shares.distances(seen.tally, versions) if options.uniform else [],
@@ -246,20 +246,20 @@ def _grouped(options: Options, listing: Listing, console: Console) -> bool:
     return options.grouped if options.grouped is not None else folders > 0
 
 
-def _load(options: Options) -> list[Annotator]:
-    """The annotators, told through their setting how many threads they have."""
-    before = os.environ.get("FAIRLOOP_THREADS")
-    os.environ["FAIRLOOP_THREADS"] = str(options.threads)
-    try:
-        return registry.load(options.annotators)
-    finally:
-        if before is None:
-            del os.environ["FAIRLOOP_THREADS"]
-        else:
-            os.environ["FAIRLOOP_THREADS"] = before
+def _described(listing: Listing, engine: Engine) -> Iterator[tuple[list[ImageFile], list[FaceRow]]]:
+    """Batches of files with their rows; the next one is read and begun while one is dealt with."""
+    chosen = engine.select(())
+    begun: tuple[list[ImageFile], Describing] | None = None
+    for batch in read_batches(listing):
+        following = engine.begin([file.picture for file in batch], chosen)
+        if begun is not None:
+            yield begun[0], begun[1].rows()
+        begun = batch, following
+    if begun is not None:
+        yield begun[0], begun[1].rows()
 
 
-def _described(annotators: Sequence[Annotator]) -> dict[str, dict[str, Any]]:
+def _listed(annotators: Sequence[Facts]) -> dict[str, dict[str, Any]]:
     return {
         annotator.name: {
             "version": annotator.version,

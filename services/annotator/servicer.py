@@ -21,8 +21,11 @@ from fairloop.tables import FaceRow
 from fairloop.v1 import annotator_pb2, annotator_pb2_grpc
 from services.annotator import annotate
 from services.annotator.engine import Chosen, Engine
-from services.annotator.messages import annotated_image, annotator_info
-from services.annotator.registry import ANNOTATORS
+from services.annotator.messages import annotated_image, annotator_info, face_policy, unavailable
+from services.annotator.registry import DEFAULT
+
+BATCHES_IN_FLIGHT = 2
+"""While the answers of one batch go out, the processes work on the other."""
 
 
 class AnnotatorServicer(annotator_pb2_grpc.AnnotatorServiceServicer):
@@ -31,7 +34,7 @@ class AnnotatorServicer(annotator_pb2_grpc.AnnotatorServiceServicer):
     def __init__(self, engine: Engine, server: Server) -> None:
         self._engine = engine
         self._server = server
-        self._batches: Batcher[Chosen, bytes, FaceRow] = Batcher(server.pools, self._described)
+        self._batches: Batcher[Chosen, bytes, FaceRow] = Batcher(self._described, in_flight=BATCHES_IN_FLIGHT)
 
     async def ListAnnotators(  # noqa: N802
         self, request: annotator_pb2.ListAnnotatorsRequest, context: Any
@@ -42,12 +45,18 @@ class AnnotatorServicer(annotator_pb2_grpc.AnnotatorServiceServicer):
         return annotator_pb2.ListAnnotatorsResponse(
             annotators=[annotator_info(a, self._engine.description(a.name)) for a in annotators],
             next_page_token=token,
+            unavailable=() if request.page_token else unavailable(self._engine.names()),
         )
 
     async def AnnotateImages(  # noqa: N802
         self, request: annotator_pb2.AnnotateImagesRequest, context: Any
     ) -> annotator_pb2.AnnotateImagesResponse:
-        chosen = self._engine.select(request.annotators, request.attributes, cropped=request.cropped)
+        chosen = self._engine.select(
+            request.annotators,
+            request.attributes,
+            cropped=request.cropped,
+            policy=face_policy(request.face_policy),
+        )
         check_items(request.images)
         found = await self._batches.submit(
             chosen, [item.image for item in request.images], context.time_remaining()
@@ -64,12 +73,13 @@ class AnnotatorServicer(annotator_pb2_grpc.AnnotatorServiceServicer):
         async for request in requests:
             first = chosen is None
             if chosen is None:
-                chosen = self._engine.select(request.annotators, request.attributes)
+                policy = face_policy(request.face_policy)
+                chosen = self._engine.select(request.annotators, request.attributes, policy=policy)
             check_items(request.images)
             # A stream sends its next batch when it has the last one: it fills its own batches, and waits
             # instead of being refused.
             images = [item.image for item in request.images]
-            rows = await self._server.pools.compute(self._engine.describe, images, chosen)
+            rows = await self._engine.described(images, chosen)
             yield annotator_pb2.StreamAnnotateResponse(
                 images=self._messages(request.images, rows, chosen),
                 annotators=[annotator_info(a) for a in chosen.annotators] if first else (),
@@ -80,8 +90,8 @@ class AnnotatorServicer(annotator_pb2_grpc.AnnotatorServiceServicer):
     ) -> operations_pb2.Operation:
         return await started(self._server.runner, annotate.NAME, request)
 
-    def _described(self, chosen: Chosen, images: Sequence[bytes]) -> Sequence[FaceRow]:
-        return self._engine.describe(images, chosen)
+    async def _described(self, chosen: Chosen, images: Sequence[bytes]) -> Sequence[FaceRow]:
+        return await self._engine.described(images, chosen)
 
     def _messages(
         self,
@@ -108,9 +118,9 @@ def register(engine: Engine, server: Server, grpc_server: Any) -> None:
 
 
 def load(settings: ServerSettings, store: ObjectStore) -> Engine:
-    """Loads the annotators that the settings name, or all."""
+    """Loads the annotators that the settings name, or the default ones."""
     chosen = [name.strip() for name in settings.annotators.split(",") if name.strip()]
-    return Engine.load(settings.threads, chosen or list(ANNOTATORS))
+    return Engine.load(settings.threads, chosen or DEFAULT)
 
 
 SERVICE = Service(

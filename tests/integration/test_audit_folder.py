@@ -151,11 +151,11 @@ def test_every_image_is_a_row_and_says_what_became_of_it(made: Path) -> None:
 
 
 def test_rows_are_those_of_the_service(photos: Path, made: Path) -> None:
-    engine = Engine.load(1)
-    chosen = engine.select(())
     rows = {row["path"]: row for row in annotations(made)}
     paths = [path for path in rows if path.endswith(("people.JPG", "003.png", "text.png"))]
-    described = engine.describe([(photos / path).read_bytes() for path in paths], chosen)
+    with Engine.load(1) as engine:
+        chosen = engine.select(())
+        described = engine.describe([(photos / path).read_bytes() for path in paths], chosen)
     assert len(paths) == 5
     for path, face in zip(paths, described, strict=True):
         assert rows[path]["status"] == face.status
@@ -335,7 +335,7 @@ def test_a_page_without_faces_has_no_picture_and_the_same_shares(
     [
         (("{empty}",), "folder: {empty} has no image"),
         (("{empty}/none",), "folder: {empty}/none does not exist"),
-        (("{photos}", "--annotators", "fairface"), "annotators: 'fairface' is not known; there are"),
+        (("{photos}", "--annotators", "nobody"), "annotators: 'nobody' is not known; there are"),
         (("{photos}", "--annotators", ","), "annotators: is empty"),
         (("{photos}", "--annotators", "ita,ita"), "annotators: ita stands twice"),
         (("{photos}", "--output", "{photos}/audit"), "output: {photos}/audit lies in {photos}"),

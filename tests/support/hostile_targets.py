@@ -65,7 +65,7 @@ def annotator_image() -> Target:
 
 
 def recogniser_image() -> Target:
-    from services.recognizer.images import UnreadableImage, decode
+    from fairloop.pixels import UnreadableImage, decode
 
     def call(data: bytes) -> None:
         found = decode(data)
@@ -88,11 +88,12 @@ def folder_image() -> Target:
 
 def described_image() -> Target:
     """Decoded, searched for faces, measured: what `AnnotateImages` does with the bytes."""
-    from services.annotator.engine import Engine
+    from services.annotator import registry
+    from services.annotator.describe import describe
+    from services.annotator.detector import Detector
 
-    engine = Engine.load(1, ["skin_tone", "ita"])
-    chosen = engine.select(())
-    return Target(lambda data: engine.describe([data], chosen), re.compile("image"))
+    annotators, detector = registry.load(["skin_tone", "ita"]), Detector.load()
+    return Target(lambda data: describe([data], annotators, detector), re.compile("image"))
 
 
 def _store() -> ObjectStore:

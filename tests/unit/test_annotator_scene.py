@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from skimage.color import rgb2lab
 
 from fairloop.tables import SCENE
+from services.annotator.colour import lightness
 from services.annotator.detector import Detection, detection_image
-from services.annotator.scene import background, roll, scene, sharpness, yaw
+from services.annotator.scene import background, roll, scene, sharpness, white_level, yaw
 
 BOX = (20.0, 30.0, 50.0, 60.0)
 FRONTAL = np.array([[20, 40], [28, 40], [42, 40], [50, 40], [35, 52]], np.float32)
@@ -132,3 +133,11 @@ def test_the_detection_image_does_not_depend_on_exposure() -> None:
     difference = detection_image(bright, 2).astype(int) - detection_image(dark, 2)
     assert np.abs(difference).mean() < 2
     assert detection_image(bright, 2).shape == (128, 128, 3)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (3, 7), (64, 64), (101, 1), (70, 51)])
+def test_the_white_level_is_numpys_percentile_of_lightness_to_the_last_bit(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(shape[0])
+    for light in (rng.random(shape, np.float32), np.full(shape, 0.2, np.float32), rng.random(shape) ** 9):
+        values = light.astype(np.float32)
+        assert white_level(values) == np.percentile(lightness(values), 99)

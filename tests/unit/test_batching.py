@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -66,11 +67,34 @@ async def waits(batcher: Batcher[str, bytes, bytes], count: int) -> None:
         await asyncio.sleep(0)
 
 
+async def test_so_many_batches_are_in_flight_as_asked_for_and_the_rest_waits_for_one_of_them() -> None:
+    batches: list[list[bytes]] = []
+    free = asyncio.Event()
+
+    async def compute(key: str, items: Sequence[bytes]) -> list[bytes | FairloopError]:
+        batches.append(list(items))
+        await free.wait()
+        return [item.upper() for item in items]
+
+    batcher: Batcher[str, bytes, bytes] = Batcher(compute, in_flight=2)
+    calls = []
+    for number, item in enumerate((b"a", b"b")):
+        calls.append(asyncio.create_task(batcher.submit("k", [item])))
+        while len(batches) == number:
+            await asyncio.sleep(0)
+    calls += [asyncio.create_task(batcher.submit("k", [item])) for item in (b"c", b"d")]
+    await waits(batcher, 2)
+    assert batches == [[b"a"], [b"b"]]
+    free.set()
+    assert await asyncio.gather(*calls) == [[b"A"], [b"B"], [b"C"], [b"D"]]
+    assert batches[2:] == [[b"c", b"d"]]
+
+
 async def test_calls_that_come_while_one_is_computed_are_computed_together_in_request_order(
     pools: Pools,
 ) -> None:
     work = Work()
-    batcher = Batcher(pools, work)
+    batcher = Batcher(partial(pools.compute, work))
     first = await held(batcher, work)
     calls = [[f"{c}{i}".encode() for i in range(3)] for c in "abcd"]
     others = [asyncio.create_task(batcher.submit("k", call)) for call in calls]
@@ -83,7 +107,7 @@ async def test_calls_that_come_while_one_is_computed_are_computed_together_in_re
 
 async def test_a_batch_is_never_larger_than_allowed_and_the_oldest_go_first(pools: Pools) -> None:
     work = Work()
-    batcher = Batcher(pools, work, largest=4)
+    batcher = Batcher(partial(pools.compute, work), largest=4)
     first = await held(batcher, work)
     items = [bytes([65 + i]) for i in range(10)]
     others = asyncio.create_task(batcher.submit("k", items))
@@ -96,7 +120,7 @@ async def test_a_batch_is_never_larger_than_allowed_and_the_oldest_go_first(pool
 
 async def test_items_of_different_keys_are_never_in_one_batch(pools: Pools) -> None:
     work = Work()
-    batcher = Batcher(pools, work)
+    batcher = Batcher(partial(pools.compute, work))
     first = await held(batcher, work)
     others = [asyncio.create_task(batcher.submit(key, [key.encode()])) for key in "xyxy"]
     await waits(batcher, 4)
@@ -107,7 +131,7 @@ async def test_items_of_different_keys_are_never_in_one_batch(pools: Pools) -> N
 
 
 async def test_who_calls_alone_does_not_wait_for_company(pools: Pools) -> None:
-    batcher = Batcher(pools, Work(), wait_seconds=3600)
+    batcher = Batcher(partial(pools.compute, Work()), wait_seconds=3600)
     assert await batcher.submit("k", [b"a"]) == [b"A"]
     assert await batcher.submit("k", [b"b"]) == [b"B"]
 
@@ -124,7 +148,7 @@ async def crowd(batcher: Batcher[str, bytes, bytes], work: Work) -> None:
 
 async def test_after_several_callers_a_batch_waits_for_company_until_it_is_full(pools: Pools) -> None:
     work = Work()
-    batcher = Batcher(pools, work, largest=2, wait_seconds=3600)
+    batcher = Batcher(partial(pools.compute, work), largest=2, wait_seconds=3600)
     await crowd(batcher, work)
     one = asyncio.create_task(batcher.submit("k", [b"a"]))
     await waits(batcher, 1)
@@ -135,14 +159,14 @@ async def test_after_several_callers_a_batch_waits_for_company_until_it_is_full(
 
 async def test_nobody_waits_for_company_longer_than_is_allowed(pools: Pools) -> None:
     work = Work()
-    batcher = Batcher(pools, work)
+    batcher = Batcher(partial(pools.compute, work))
     await crowd(batcher, work)
     assert await batcher.submit("k", [b"a"]) == [b"A"]
 
 
 async def test_a_full_queue_refuses_at_once_and_says_when_to_try_again(pools: Pools) -> None:
     work = Work()
-    batcher = Batcher(pools, work, waiting_items=3)
+    batcher = Batcher(partial(pools.compute, work), waiting_items=3)
     first = await held(batcher, work)
     waiting = asyncio.create_task(batcher.submit("k", [b"a", b"b"]))
     await waits(batcher, 2)
@@ -162,7 +186,7 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_try_again(pools: Po
 
 async def test_bytes_that_wait_are_bounded_too_and_a_lone_call_always_fits(pools: Pools) -> None:
     work = Work()
-    batcher = Batcher(pools, work, waiting_bytes=10)
+    batcher = Batcher(partial(pools.compute, work), waiting_bytes=10)
     first = await held(batcher, work)
     large = asyncio.create_task(batcher.submit("k", [b"x" * 50]))
     await waits(batcher, 1)
@@ -175,7 +199,7 @@ async def test_bytes_that_wait_are_bounded_too_and_a_lone_call_always_fits(pools
 
 async def test_what_is_late_is_dropped_before_it_is_computed(pools: Pools) -> None:
     work = Work()
-    batcher = Batcher(pools, work)
+    batcher = Batcher(partial(pools.compute, work))
     first = await held(batcher, work)
     late = asyncio.create_task(batcher.submit("k", [b"late"], seconds=0))
     punctual = asyncio.create_task(batcher.submit("k", [b"in time"], seconds=3600))
@@ -190,7 +214,7 @@ async def test_what_is_late_is_dropped_before_it_is_computed(pools: Pools) -> No
 
 async def test_what_nobody_waits_for_any_more_is_dropped_and_makes_room(pools: Pools) -> None:
     work = Work()
-    batcher = Batcher(pools, work, waiting_items=2)
+    batcher = Batcher(partial(pools.compute, work), waiting_items=2)
     first = await held(batcher, work)
     gone = asyncio.create_task(batcher.submit("k", [b"gone", b"too"]))
     await waits(batcher, 2)
@@ -208,7 +232,7 @@ async def test_what_nobody_waits_for_any_more_is_dropped_and_makes_room(pools: P
 
 async def test_a_caller_that_goes_while_it_is_computed_leaves_its_neighbours_alone(pools: Pools) -> None:
     work = Work()
-    batcher = Batcher(pools, work)
+    batcher = Batcher(partial(pools.compute, work))
     first = await held(batcher, work)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -219,7 +243,7 @@ async def test_a_caller_that_goes_while_it_is_computed_leaves_its_neighbours_alo
 
 
 async def test_the_error_of_an_item_stands_in_its_place(pools: Pools) -> None:
-    found = await Batcher(pools, Work()).submit("k", [b"a", b"bad", b"c"])
+    found = await Batcher(partial(pools.compute, Work())).submit("k", [b"a", b"bad", b"c"])
     assert [str(result) for result in found] == ["b'A'", "image: is bad", "b'C'"]
 
 
@@ -232,7 +256,7 @@ async def test_out_of_memory_halves_the_batch_until_it_fits(pools: Pools) -> Non
 
     work.fail = fail
     items = [bytes([97 + i]) for i in range(8)]
-    assert await Batcher(pools, work).submit("k", items) == [item.upper() for item in items]
+    assert await Batcher(partial(pools.compute, work)).submit("k", items) == [item.upper() for item in items]
     assert work.sizes() == [8, 4, 2, 2, 4, 2, 2]
 
 
@@ -259,7 +283,7 @@ async def test_one_item_that_breaks_its_batch_fails_alone(
             raise raised
 
     work.fail = fail
-    batcher = Batcher(pools, work)
+    batcher = Batcher(partial(pools.compute, work))
     first = await held(batcher, work)
     calls = [[b"a", b"b"], [b"c", b"poison", b"d"], [b"e"]]
     others = [asyncio.create_task(batcher.submit("k", call)) for call in calls]
@@ -276,5 +300,5 @@ async def test_one_item_that_breaks_its_batch_fails_alone(
 
 async def test_no_items_are_no_work(pools: Pools) -> None:
     work = Work()
-    assert await Batcher(pools, work).submit("k", []) == []
+    assert await Batcher(partial(pools.compute, work)).submit("k", []) == []
     assert work.batches == []

@@ -13,12 +13,12 @@ from fairloop.bombs import MOST_SCANS, why_costly
 from fairloop.errors import DataLoss, FairloopError, InvalidInput, PreconditionFailed
 from fairloop.manifest import check_schema
 from fairloop.parquet import read_parquet
+from fairloop.pixels import UnreadableImage
+from fairloop.pixels import decode as decode_for_recogniser
 from fairloop.table_store import EMBEDDINGS, TableWriter
 from fairloop.tables import embedding_schema
 from services.annotator.images import CorruptImage, ImageTooLarge, decode
 from services.generator.sampler import load as load_sampler
-from services.recognizer.images import UnreadableImage
-from services.recognizer.images import decode as decode_for_recogniser
 from services.recognizer.residual import load as load_network
 from tests.support.fuzzing import wrong
 from tests.support.hostile_images import huge_png, huge_webp, scan_bomb, small_images, text_bomb

@@ -1,0 +1,342 @@
+"""Compute in processes of its own: one for each core, each with one thread, fed one piece at a time.
+
+For work that holds the interpreter lock: threads would take turns, and the
+server that they belong to would answer nobody meanwhile. A process is a new
+interpreter (spawned, never forked) that loads what it computes with, and gets
+pieces through a socket that nobody else holds. It ends with this process,
+however that ends. One that is killed is replaced, and its piece is done again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import pickle
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, Generic, Self, TypeVar
+
+from fairloop import stages
+from fairloop.errors import InvalidInput, Unavailable
+from fairloop.serving.logs import log
+from fairloop.serving.parent_process import end_with
+
+logger = logging.getLogger(__name__)
+
+S = TypeVar("S")
+T = TypeVar("T")
+R = TypeVar("R")
+
+TRIES = 2
+"""So often a piece is given to a process: one that ends both of them is not tried for ever."""
+
+ONE_THREAD = dict.fromkeys(
+    ("FAIRLOOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
+)
+"""There are as many processes as cores."""
+
+# The child finds the packages where this process finds them, whatever way they came there.
+_PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from fairloop.serving.compute_processes import compute; compute(int(sys.argv[2]), int(sys.argv[3]))"
+)
+
+
+class _Ended(Exception):
+    """A compute process is gone; the text says how."""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One call of a function in a process, and who waits for it."""
+
+    function: Callable[[Any, Any], Any]
+    value: Any
+    done: Future[Any]
+    told: bool
+    observer: stages.Observer | None
+    asked: float
+
+
+class _Process:
+    """One compute process. Belongs to the thread that starts it: it ends with that thread."""
+
+    def __init__(self, load: Callable[..., Any], arguments: Sequence[Any]) -> None:
+        ours, theirs = socket.socketpair()
+        path = json.dumps([os.path.abspath(entry) for entry in sys.path])
+        with theirs:
+            self._child = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM, path, str(theirs.fileno()), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                env={**os.environ, **ONE_THREAD},
+            )
+        self._pipe = Connection(ours.detach())
+        self._first = (load, tuple(arguments))
+        self.answer: Any = None
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def load(self) -> None:
+        """Returns when it has loaded; raises what was raised there, or `_Ended`."""
+        self.ask(self._first)
+
+    def ask(self, message: Any) -> list[tuple[stages.Stage, float]]:
+        """Sends a message and returns the stages of what was done; the answer is in `answer`.
+
+        Raises what was raised there, or `_Ended`.
+        """
+        data = pickle.dumps(message, protocol=5)
+        try:
+            self._pipe.send_bytes(data)
+            del data
+            succeeded, self.answer, told = pickle.loads(self._pipe.recv_bytes())  # noqa: S301 - our own child
+        except (EOFError, OSError) as error:
+            raise _Ended(self._how_it_ended()) from error
+        if not succeeded:
+            raise self.answer
+        found: list[tuple[stages.Stage, float]] = told
+        return found
+
+    def kill(self) -> None:
+        """Ends it at once: it holds nothing that is worth keeping."""
+        self._child.kill()
+        self._child.wait()
+
+    def close(self) -> None:
+        """`kill`, and lets go of the socket; by the thread that asks, no other."""
+        self.kill()
+        self._pipe.close()
+
+    def _how_it_ended(self) -> str:
+        self.kill()
+        code = self._child.returncode
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+class _Pool:
+    """What the feeding threads share. They hold no reference to `ComputeProcesses`, so that it can go."""
+
+    def __init__(self, load: Callable[..., Any], arguments: Sequence[Any], count: int) -> None:
+        self.count = count
+        self.pieces: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
+        self.running: set[_Process] = set()
+        self.closed = False
+        self.lock = threading.Lock()
+        self._load = load
+        self._arguments = arguments
+
+    def feed(self, ready: Future[None]) -> None:
+        """The body of one thread: it starts one process and gives it pieces until the pool is closed."""
+        process: _Process | None = None
+        try:
+            try:
+                process = self._started()
+                ready.set_result(None)
+            except Exception as error:
+                ready.set_exception(error)
+            while (piece := self.pieces.get()) is not None:
+                if piece.done.set_running_or_notify_cancel():
+                    process = self._done(piece, process)
+                piece = None  # its images are not kept until the next one comes
+        finally:
+            if process is not None:
+                self._drop(process)
+
+    def close(self) -> None:
+        """Ends the processes; what waits is cancelled, what is being computed fails."""
+        with self.lock:
+            if self.closed:
+                return
+            self.closed = True
+            running = list(self.running)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                piece = self.pieces.get_nowait()
+                if piece is not None:
+                    piece.done.cancel()
+        for process in running:
+            process.kill()
+        for _ in range(self.count):
+            self.pieces.put(None)
+
+    def check_open(self) -> None:
+        """Raises `Unavailable` once it is closed."""
+        if self.closed:
+            raise Unavailable("the compute processes were closed")
+
+    def _started(self) -> _Process:
+        process = _Process(self._load, self._arguments)
+        with self.lock:
+            self.running.add(process)
+        try:
+            self.check_open()  # whoever closed it before did not see this process
+            process.load()
+        except _Ended as ended:
+            self._drop(process)
+            raise Unavailable(f"a compute process ended while it loaded ({ended})") from ended
+        except BaseException:
+            self._drop(process)
+            raise
+        return process
+
+    def _drop(self, process: _Process) -> None:
+        with self.lock:
+            self.running.discard(process)
+        process.close()
+
+    def _done(self, piece: _Piece, process: _Process | None) -> _Process | None:
+        """Has the piece computed, and returns the process that is there for the next one."""
+        waited = time.perf_counter() - piece.asked
+        for attempt in range(1, TRIES + 1):
+            try:
+                if process is None:
+                    process = self._started()
+                told = process.ask((piece.function, piece.value))
+            except _Ended as ended:
+                assert process is not None
+                self._drop(process)
+                how, pid, process = str(ended), process.pid, None
+                if self.closed:
+                    piece.done.set_exception(Unavailable("the compute processes were closed"))
+                    return None
+                log(logger, "compute process ended", pid=pid, how=how, attempt=attempt)
+                continue
+            except Exception as error:
+                piece.done.set_exception(error)
+                return process
+            with stages.telling(piece.observer):
+                for stage, seconds in [("queue", waited), *told] if piece.told else ():
+                    stages.tell(stage, seconds)
+            piece.done.set_result(process.answer)
+            process.answer = None
+            return process
+        piece.done.set_exception(
+            Unavailable(f"{TRIES} compute processes ended with the same work in hand ({how}); retry")
+        )
+        return None
+
+
+class ComputeProcesses(Generic[S]):
+    """So many processes, each with what `load(*arguments)` gave there. A context manager.
+
+    `load` and every function that is submitted are found by their names in their
+    modules; arguments, values and results are pickled. No process starts before
+    the first call. They end when this object is closed or collected, and when
+    this process ends. May be called from any thread.
+    """
+
+    def __init__(self, load: Callable[..., S], *arguments: Any, count: int) -> None:
+        if count < 1:
+            raise InvalidInput("count", f"{count} is not 1 or more")
+        self._pool = _Pool(load, arguments, count)
+        self._end = weakref.finalize(self, self._pool.close)
+        self._ready: list[Future[None]] = []
+
+    @property
+    def count(self) -> int:
+        """How many processes compute at the same time."""
+        return self._pool.count
+
+    def pids(self) -> list[int]:
+        """The processes that run now."""
+        with self._pool.lock:
+            return sorted(process.pid for process in self._pool.running)
+
+    def start(self) -> None:
+        """Returns when all have loaded; raises what one of them raised."""
+        self._start()
+        for ready in self._ready:
+            ready.result()
+
+    def submit(self, function: Callable[[S, T], R], value: T, *, told: bool = True) -> Future[R]:
+        """`function(loaded, value)`, computed in one of the processes, pieces in order.
+
+        The future raises what the function raised, and `Unavailable` when the
+        process ended twice with this piece in hand. The observers are told the stages
+        (`queue`, `compute`, and what is measured inside), unless `told` is False: for a
+        caller who waits, and whose waiting is measured already.
+        """
+        self._start()
+        done: Future[R] = Future()
+        piece = _Piece(function, value, done, told, stages.listener(), time.perf_counter())
+        with self._pool.lock:
+            self._pool.check_open()
+            self._pool.pieces.put(piece)
+        return done
+
+    def close(self) -> None:
+        """Ends the processes at once; what was submitted and is not done fails."""
+        self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        with self._pool.lock:
+            self._pool.check_open()
+            if self._ready:
+                return
+            self._ready = [Future() for _ in range(self._pool.count)]
+        for ready in self._ready:
+            # They only wait, for a piece or for a process; a server that ends does not wait for them.
+            threading.Thread(target=self._pool.feed, args=(ready,), name="feeds-compute", daemon=True).start()
+
+
+def compute(descriptor: int, parent: int) -> None:
+    """The body of a compute process: loads, then answers one message after another until nobody asks."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that started us
+    if not end_with(parent, signal.SIGKILL):
+        return
+    pipe = Connection(descriptor)
+    with contextlib.suppress(EOFError, ConnectionResetError, BrokenPipeError):
+        load, arguments = pickle.loads(pipe.recv_bytes())  # noqa: S301 - from our parent
+        loaded = _answer(pipe, functools.partial(load, *arguments), keep=True)
+        while True:
+            function, value = pickle.loads(pipe.recv_bytes())  # noqa: S301
+            _answer(pipe, functools.partial(function, loaded, value))
+            del value
+
+
+def _answer(pipe: Connection, work: Callable[[], Any], *, keep: bool = False) -> Any:
+    """Sends what the work returned (nothing, with `keep`) or raised, with its stages; returns it."""
+    told: list[tuple[stages.Stage, float]] = []
+    found = None
+    try:
+        with stages.observing(lambda stage, seconds: told.append((stage, seconds))), stages.stage("compute"):
+            found = work()
+        data = pickle.dumps((True, None if keep else found, told), protocol=5)
+    except Exception as error:
+        data = pickle.dumps((False, _portable(error), told), protocol=5)
+    pipe.send_bytes(data)
+    return found
+
+
+def _portable(error: Exception) -> Exception:
+    """The error with its traceback as a note; another one when it cannot be pickled."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301
+    except Exception:
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    error.add_note(f"in a compute process:\n{text}")
+    return error
