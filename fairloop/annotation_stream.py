@@ -84,7 +84,7 @@ class AnnotationStream:
         self._translated = translated
         self._source = batches(items)
         self._exhausted = False
-        self._asked = {"annotators": list(annotators), "attributes": list(attributes)}
+        self._asked: dict[str, Any] = {"annotators": list(annotators), "attributes": list(attributes)}
         self._patience = patience
         self._flow_run = flow_run
         self._trace: Mapping[str, str] = {}

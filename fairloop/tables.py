@@ -51,7 +51,8 @@ class FaceRow:
     half-open; `landmarks` are five (x, y), the subject's right first. `quality`
     is 0–1. `guesses` is keyed by (attribute, annotator); `scene` holds named
     measurements that should not move with a perceived attribute (background
-    and exposure in L*, sharpness, yaw and roll).
+    and exposure in L*, sharpness, yaw and roll), `components` those of `QUALITY`.
+    `more` holds the rows of the image's other faces, where all were asked for.
     """
 
     status: str
@@ -62,10 +63,27 @@ class FaceRow:
     quality: float | None = None
     guesses: Mapping[tuple[str, str], Guess] = field(default_factory=dict)
     scene: Mapping[str, float] = field(default_factory=dict)
+    components: Mapping[str, float] = field(default_factory=dict)
+    more: tuple[FaceRow, ...] = ()
+
+    @property
+    def faces(self) -> tuple[FaceRow, ...]:
+        """This row and those of the image's other faces, where all were asked for."""
+        return (self, *self.more)
 
 
 SCENE = ("background_lightness", "exposure", "sharpness", "yaw", "roll")
 """Nuisance measurements of the annotator `scene`, one float32 column each."""
+
+QUALITY = (
+    "sharpness",
+    "under_exposure_prevention",
+    "over_exposure_prevention",
+    "inter_eye_distance",
+    "head_pose_yaw",
+    "head_pose_roll",
+)
+"""Components of a face's quality, 0–1 and 1 best, by ISO/IEC 29794-5's names; a float32 column each."""
 
 _GUESS_FIELDS: tuple[tuple[str, pa.DataType], ...] = (
     ("label", pa.string()),
@@ -81,6 +99,11 @@ def guess_column(attribute: str, annotator: str, part: str = "label") -> str:
     return f"perceived_{attribute}.{annotator}.{part}"
 
 
+def quality_column(component: str) -> str:
+    """Name of a quality component's column: `quality_sharpness`."""
+    return f"quality_{component}"
+
+
 def annotation_schema(guesses: Sequence[tuple[str, str]]) -> pa.Schema:
     """Arrow schema of an annotation table with these (attribute, annotator) guesses."""
     columns = [
@@ -92,6 +115,7 @@ def annotation_schema(guesses: Sequence[tuple[str, str]]) -> pa.Schema:
         ("landmarks", pa.list_(pa.float32())),
         ("quality", pa.float32()),
         *((f"scene_{name}", pa.float32()) for name in SCENE),
+        *((quality_column(name), pa.float32()) for name in QUALITY),
     ]
     for attribute, annotator in guesses:
         columns += [(guess_column(attribute, annotator, part), kind) for part, kind in _GUESS_FIELDS]
@@ -109,6 +133,7 @@ def annotation_record(image_id: str, row: FaceRow, guesses: Sequence[tuple[str, 
         "landmarks": list(row.landmarks),
         "quality": row.quality,
         **{f"scene_{name}": row.scene.get(name) for name in SCENE},
+        **{quality_column(name): row.components.get(name) for name in QUALITY},
     }
     for key in guesses:
         guess = row.guesses.get(key)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from fairloop.errors import FairloopError, InvalidInput, to_status
 from fairloop.tables import FaceRow
 from fairloop.v1 import annotator_pb2, common_pb2
 from services.annotator import registry
-from services.annotator.face import Annotator
+from services.annotator.core import Facts
 
 STATUS = {
     "ok": common_pb2.FACE_STATUS_OK,
@@ -24,7 +24,7 @@ WRONG_BYTES = {
 }
 
 
-def annotator_info(annotator: Annotator, description: str = "") -> annotator_pb2.AnnotatorInfo:
+def annotator_info(annotator: Facts, description: str = "") -> annotator_pb2.AnnotatorInfo:
     """Name, version, attributes and catalogue weights of an annotator."""
     return annotator_pb2.AnnotatorInfo(
         name=annotator.name,
@@ -35,15 +35,50 @@ def annotator_info(annotator: Annotator, description: str = "") -> annotator_pb2
     )
 
 
+POLICY = {
+    annotator_pb2.FACE_POLICY_UNSPECIFIED: "largest",
+    annotator_pb2.FACE_POLICY_LARGEST: "largest",
+    annotator_pb2.FACE_POLICY_MOST_CENTRAL: "most_central",
+    annotator_pb2.FACE_POLICY_ALL: "all",
+    annotator_pb2.FACE_POLICY_REFUSE: "refuse",
+}
+
+
+def face_policy(value: annotator_pb2.FacePolicy) -> str:
+    """The policy of a request; `InvalidInput` for a number that this version does not know."""
+    if value not in POLICY:
+        allowed = ", ".join(annotator_pb2.FacePolicy.Name(known) for known in POLICY)
+        raise InvalidInput("face_policy", f"{value} is not known; there are {allowed}")
+    return POLICY[value]
+
+
+def unavailable(loaded: Collection[str]) -> list[annotator_pb2.UnavailableAnnotator]:
+    """The registered annotators that are not loaded, ordered by name, with what would change that."""
+    return [
+        annotator_pb2.UnavailableAnnotator(
+            name=name, attributes=line.attributes, description=line.description, remedy=registry.remedy(name)
+        )
+        for name, line in sorted(registry.ANNOTATORS.items())
+        if name not in loaded
+    ]
+
+
 def annotated_image(
     item_id: str, row: FaceRow | FairloopError, versions: Mapping[str, str], with_labels: bool
 ) -> annotator_pb2.AnnotatedImage:
-    """One reply item: what is wrong with it, or the description of the largest face."""
+    """One reply item: what is wrong with it, or the description of its face, or of each."""
     if isinstance(row, FairloopError):
         return annotator_pb2.AnnotatedImage(item_id=item_id, error=to_status(row))
     if row.status in WRONG_BYTES:
         error = InvalidInput("image", WRONG_BYTES[row.status], item_id=item_id)
         return annotator_pb2.AnnotatedImage(item_id=item_id, error=to_status(error))
+    first, *more = (_description(one, versions, with_labels) for one in row.faces)
+    return annotator_pb2.AnnotatedImage(item_id=item_id, face=first, more_faces=more)
+
+
+def _description(
+    row: FaceRow, versions: Mapping[str, str], with_labels: bool
+) -> annotator_pb2.FaceDescription:
     face = annotator_pb2.FaceDescription(
         status=STATUS[row.status],
         faces_found=row.faces_found,
@@ -51,6 +86,7 @@ def annotated_image(
         landmarks=row.landmarks,
         quality=row.quality or 0.0,
         scene=row.scene,
+        quality_components=row.components,
     )
     for (attribute, annotator), guess in row.guesses.items() if with_labels else ():
         face.perceived.add(
@@ -63,4 +99,4 @@ def annotated_image(
             uncertain=guess.uncertain,
             sensitivity=guess.sensitivity,
         )
-    return annotator_pb2.AnnotatedImage(item_id=item_id, face=face)
+    return face

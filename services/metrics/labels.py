@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fairloop import taxonomy
 from fairloop.dataset import Dataset
@@ -80,8 +81,8 @@ def read_labels(
     """An annotation table's manifest, the `resolved` sources, and the columns that their labels need."""
     sources = resolved(load(store, annotations, ANNOTATIONS), sources)
     guesses = [guess_column(s.attribute, s.annotator) for s in sources if s.annotator != GIVEN]
-    manifest, table = read_table(store, annotations, ANNOTATIONS, ["image_id", "status", *guesses])
-    return manifest, sources, table
+    manifest, table = read_table(store, annotations, ANNOTATIONS, ["image_id", "face", "status", *guesses])
+    return manifest, sources, table.filter(pc.equal(table["face"], 0))
 
 
 def image_labels(table: pa.Table, sources: Sequence[common_pb2.LabelSource], dataset: Dataset) -> list[str]:
