@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,12 +41,20 @@ def publish(
     terms: Sequence[Terms] = (),
     details: Mapping[str, Any] | None = None,
     libraries: Sequence[str] = (),
+    beside: Iterable[tuple[str, bytes]] = (),
     clock: Clock = utc_now,
 ) -> Manifest:
-    """Stores a model version: its files first, its manifest last. The same weights give the same name."""
+    """Stores a model version: its files first, its manifest last. The same weights give the same name.
+
+    `beside` are parts that tell of the training, such as samples: named in the
+    manifest behind the files, and not part of the version. One is in memory at a time.
+    """
     names.check("model", name, "target_model")
     resource = f"{name}/versions/{version_of(files)}"
-    parts = tuple(manifest.put_part(store, f"{resource}/{file}", data) for file, data in files.items())
+    parts = tuple(
+        manifest.put_part(store, f"{resource}/{file}", data)
+        for file, data in itertools.chain(files.items(), beside)
+    )
     return manifest.commit(
         store,
         Manifest(

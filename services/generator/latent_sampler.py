@@ -23,11 +23,13 @@ from fairloop.taxonomy import cells as cells_of
 from fairloop.taxonomy import values as classes_of
 from services.generator import latent_model, nuisances
 from services.generator.latent_model import Array, AttributeModel, Measured
-from services.generator.latents import LATENT_SIZE
 from services.generator.sampler import Fit, Sampler, solve_weights
 
 LEAST_FACES = 200
-"""Two images per latent dimension: with fewer the directions are mostly noise."""
+"""Two images for each of a hundred latent dimensions: with fewer the directions are mostly noise.
+
+A longer latent needs more (`least_faces`).
+"""
 
 POINTS = 512
 """Quasi-random points that a component's shares are predicted with."""
@@ -68,7 +70,7 @@ def fit(
 ) -> Sampler:
     """The sampler of all cells of the attributes.
 
-    `latents` float32 (N, 100) are draws of the prior, `face` bool (N,) tells in
+    `latents` float32 (N, Z) are draws of the prior, `face` bool (N,) tells in
     which images a face was found; the others teach only where faces are lost.
     `scene` holds the nuisances by name, float64 (N,), NaN where absent. `target`
     gives a share per cell (cells not named: 0); None is uniform.
@@ -130,7 +132,7 @@ def fit(
 def _place(
     models: Sequence[AttributeModel], face: AttributeModel, used: Array, basis: Array, options: Options
 ) -> tuple[Array, Array, Array]:
-    """Shifts (K, 100), predicted shares (K, K) and face rates (K,): one component per cell.
+    """Shifts (K, Z), predicted shares (K, K) and face rates (K,): one component per cell.
 
     Of all shifts in the span of the used directions that are not longer than
     allowed, the shortest that reaches the wanted share; where none does, the one
@@ -218,6 +220,11 @@ def _target(target: Mapping[str, float] | None, cells: tuple[str, ...]) -> Array
     return np.asarray(shares / shares.sum())
 
 
+def least_faces(latent: int) -> int:
+    """Faces that a fit in so many dimensions needs."""
+    return max(LEAST_FACES, 2 * latent)
+
+
 def _check(
     latents: NDArray[np.float32],
     face: NDArray[np.bool_],
@@ -226,12 +233,13 @@ def _check(
     options: Options,
 ) -> None:
     n = len(latents)
-    if latents.shape != (n, LATENT_SIZE) or not np.isfinite(latents).all():
-        raise InvalidInput("latents", f"shape {latents.shape} is not (N, {LATENT_SIZE}) of finite numbers")
+    if latents.ndim != 2 or not np.isfinite(latents).all():
+        raise InvalidInput("latents", f"shape {latents.shape} is not (N, Z) of finite numbers")
+    least = least_faces(latents.shape[1])
     if face.shape != (n,) or face.dtype != np.bool_:
         raise InvalidInput("face", f"{face.dtype} {face.shape} is not bool ({n},)")
-    if face.sum() < LEAST_FACES:
-        raise InvalidInput("face", f"{face.sum()} of {n} images have a face; a fit needs {LEAST_FACES}")
+    if face.sum() < least:
+        raise InvalidInput("face", f"{face.sum()} of {n} images have a face; a fit needs {least}")
     if not attributes:
         raise InvalidInput("attributes", "there are none; a sampler needs at least one")
     for measured in attributes:
@@ -246,11 +254,11 @@ def _check(
         if value.shape != (n,) or np.isinf(value).any():
             raise InvalidInput(name, f"must be ({n},) finite numbers, NaN where absent; is {value.shape}")
         known = value[face & np.isfinite(value)]
-        if len(known) < LEAST_FACES / 2 or known.min() == known.max():
+        if len(known) < least / 2 or known.min() == known.max():
             raise InvalidInput(
                 name,
                 f"{len(known)} of {face.sum()} faces have it, {len(np.unique(known))} values: leave it out, "
-                f"or measure it in {LEAST_FACES // 2}",
+                f"or measure it in {least // 2}",
             )
     if not 0.5 <= options.max_shift <= 5:
         raise InvalidInput("max_shift", f"{options.max_shift} is outside 0.5–5 standard deviations")

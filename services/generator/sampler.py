@@ -22,7 +22,7 @@ from scipy.optimize import nnls
 
 from fairloop.errors import InvalidInput
 from fairloop.taxonomy import parse_cell
-from services.generator.latents import LATENT_SIZE, subject_centres, uniform
+from services.generator.latents import LARGEST_LATENT, LATENT_SIZE, subject_centres, uniform
 from services.generator.nuisances import NuisanceShift
 
 SCHEMA = "fairloop.latent_sampler/1"
@@ -60,12 +60,12 @@ class Fit:
 class Sampler:
     """Where each of K cells lies, and how often to draw there.
 
-    `cells` are texts in canonical order; `shifts` float32 (K, 100) in standard
+    `cells` are texts in canonical order; `shifts` float32 (K, Z) in standard
     deviations of the prior; `weights` float64 (K,), which sum to 1; `target`
     float64 (K,), the shares that the weights aim at. `obtained[c, o]`, float64
     (K, K), is the share of cell o among the labelled faces of component c and
     `face_rate` (K,) the share of its images that are labelled faces: predicted by
-    the fit, or measured once `reweigh` was used. `directions` float32 (D, 100)
+    the fit, or measured once `reweigh` was used. `directions` float32 (D, Z)
     are the unit directions of `fits`, nuisances projected out. `conventions`
     states every option of the recipe and the counts it had.
     """
@@ -82,6 +82,11 @@ class Sampler:
     conventions: Mapping[str, float | int | str]
 
     @property
+    def latent(self) -> int:
+        """Length Z of the network's latent."""
+        return int(self.shifts.shape[-1])
+
+    @property
     def shares(self) -> NDArray[np.float64]:
         """Share of each cell among the labelled faces of the whole mixture, float64 (K,)."""
         mass = (self.weights * self.face_rate) @ self.obtained
@@ -89,12 +94,13 @@ class Sampler:
 
 
 def draw_cell(sampler: Sampler, cell: str, seed: int, subjects: Sequence[int]) -> NDArray[np.float32]:
-    """Centres of subjects drawn from one component, float32 (S, 100), in the order asked for.
+    """Centres of subjects drawn from one component, float32 (S, Z), in the order asked for.
 
     The same subject asked for in two cells has the same noise: number them
     apart. InvalidInput on `cell` when the sampler has no such cell.
     """
-    return np.asarray(subject_centres(seed, subjects) + sampler.shifts[component(sampler, cell)])
+    shift = sampler.shifts[component(sampler, cell)]
+    return np.asarray(subject_centres(seed, subjects, sampler.latent) + shift)
 
 
 def draw_centres(
@@ -102,11 +108,11 @@ def draw_centres(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Centres of subjects drawn from the mixture, and the components they came from.
 
-    Returns float32 (S, 100) and int64 (S,), indices into `sampler.cells`. The
+    Returns float32 (S, Z) and int64 (S,), indices into `sampler.cells`. The
     other images of a subject are `subject_latents(…, shift=sampler.shifts[component])`.
     """
     chosen = components(sampler, seed, subjects)
-    return subject_centres(seed, subjects) + sampler.shifts[chosen], chosen
+    return subject_centres(seed, subjects, sampler.latent) + sampler.shifts[chosen], chosen
 
 
 def components(sampler: Sampler, seed: int, subjects: Sequence[int]) -> NDArray[np.int64]:
@@ -235,13 +241,14 @@ def check(sampler: Sampler) -> None:
         if not isinstance(cell, str):
             raise InvalidInput("cells", f"{cell!r} is not a text")
         parse_cell(cell, "cells")
+    latent = min(max(sampler.latent, 1), LARGEST_LATENT) if sampler.shifts.ndim == 2 else LATENT_SIZE
     shapes = {
-        "shifts": (k, LATENT_SIZE),
+        "shifts": (k, latent),
         "weights": (k,),
         "target": (k,),
         "obtained": (k, k),
         "face_rate": (k,),
-        "directions": (d, LATENT_SIZE),
+        "directions": (d, latent),
     }
     for name, shape in shapes.items():
         array = getattr(sampler, name)

@@ -295,6 +295,21 @@ def test_a_checkpoint_with_other_bytes_than_its_manifest_says_is_passed_over(sto
     assert list(store.list(f"{NAME}/checkpoints/")) == []
 
 
+def test_only_the_checkpoints_of_the_last_steps_stay_when_told(store: ObjectStore) -> None:
+    operations = OperationStore(store)
+    for step in (5, 10, 100):
+        for attempt in (1, 2):
+            operations.put_checkpoint(NAME, step, Record(attempt, "a", RUNNING), f"{step}".encode())
+    operations.drop_checkpoints(NAME, keep=2)
+    steps = {key.split("/")[3] for key in store.list(f"{NAME}/checkpoints/")}
+    assert steps == {"0000000010", "0000000100"}
+    assert operations.latest_checkpoint(NAME) == (100, b"100")
+    operations.drop_checkpoints(NAME, keep=3)
+    assert operations.latest_checkpoint(NAME) == (100, b"100")
+    operations.drop_checkpoints(NAME)
+    assert list(store.list(f"{NAME}/checkpoints/")) == []
+
+
 def test_a_record_that_is_no_json_is_data_loss(store: ObjectStore) -> None:
     store.put(f"{NAME}/attempts/0001-x.json", b"{")
     with pytest.raises(DataLoss, match=r"0001-x\.json"):

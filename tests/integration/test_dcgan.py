@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from skimage.color import rgb2lab
-from torch import nn
 
 from fairloop.errors import InvalidInput
 from fairloop.models import fetch
@@ -26,7 +25,7 @@ from services.generator.latents import LATENT_SIZE, subject_centres
 
 
 @pytest.fixture(scope="module")
-def net() -> nn.Module:
+def net() -> Generator:
     return load(fetch("dcgan-faces"))
 
 
@@ -44,14 +43,14 @@ def lightness(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[n
     return light[:, 20:44, 20:44].mean((1, 2)), corners.mean((1, 2))
 
 
-def test_the_published_weights_are_the_tutorials_generator(net: nn.Module) -> None:
+def test_the_published_weights_are_the_tutorials_generator(net: Generator) -> None:
     # Trainable parameters at z 100, 64 feature maps, 3 channels: the transposed convolutions and batch norms.
     convolutions = 16 * (100 * 512 + 512 * 256 + 256 * 128 + 128 * 64 + 64 * 3)
     assert sum(p.numel() for p in net.parameters()) == convolutions + 2 * (512 + 256 + 128 + 64)
     assert not net.training
 
 
-def test_rendering_agrees_with_the_network_itself(net: nn.Module) -> None:
+def test_rendering_agrees_with_the_network_itself(net: Generator) -> None:
     latents = subject_centres(1, range(64))
     with torch.no_grad():
         values = net(torch.from_numpy(latents)[:, :, None, None]).numpy()
@@ -64,14 +63,14 @@ def test_rendering_agrees_with_the_network_itself(net: nn.Module) -> None:
 
 @pytest.mark.parametrize(("value", "byte"), [(-1.0, 0), (0.0, 128), (1.0, 255), (-0.99, 1), (0.99, 254)])
 def test_the_ends_and_the_middle_of_the_range_have_their_bytes(value: float, byte: int) -> None:
-    class Flat(nn.Module):
+    class Flat(Generator):
         def forward(self, latents: torch.Tensor) -> torch.Tensor:
             return torch.full((len(latents), 3, 64, 64), value)
 
     assert (render(Flat(), np.zeros((2, LATENT_SIZE), np.float32)) == byte).all()
 
 
-def test_an_image_is_bit_equal_alone_in_any_company_and_on_1_2_or_4_threads(net: nn.Module) -> None:
+def test_an_image_is_bit_equal_alone_in_any_company_and_on_1_2_or_4_threads(net: Generator) -> None:
     latents = subject_centres(2, range(70))
     torch.set_num_threads(1)
     together = render(net, latents)
@@ -82,13 +81,13 @@ def test_an_image_is_bit_equal_alone_in_any_company_and_on_1_2_or_4_threads(net:
             assert np.array_equal(render(net, latents[start:stop]), together[start:stop])
 
 
-def test_encoded_images_come_back_pixel_by_pixel(net: nn.Module) -> None:
+def test_encoded_images_come_back_pixel_by_pixel(net: Generator) -> None:
     images = render(net, subject_centres(3, range(5)))
     for image, data in zip(images, encode_png(images), strict=True):
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), image)
 
 
-def test_nothing_in_gives_nothing_out(net: nn.Module) -> None:
+def test_nothing_in_gives_nothing_out(net: Generator) -> None:
     assert render(net, np.empty((0, LATENT_SIZE), np.float32)).shape == (0, 64, 64, 3)
 
 
@@ -97,13 +96,13 @@ def test_nothing_in_gives_nothing_out(net: nn.Module) -> None:
     [np.zeros((2, 99), np.float32), np.zeros(100, np.float32), np.full((1, 100), np.nan, np.float32)],
 )
 def test_latents_of_another_shape_or_not_finite_are_refused(
-    net: nn.Module, latents: NDArray[np.float32]
+    net: Generator, latents: NDArray[np.float32]
 ) -> None:
     with pytest.raises(InvalidInput, match="latents"):
         render(net, latents)
 
 
-def test_face_lightness_is_linear_in_the_latent_and_the_background_can_be_kept_out(net: nn.Module) -> None:
+def test_face_lightness_is_linear_in_the_latent_and_the_background_can_be_kept_out(net: Generator) -> None:
     # Design §6: R² 0.83; 2σ along the direction lifts the light share from 5 % to 58 %; the naive direction
     # brightens the background by 8 L*, the projected one leaves it.
     latents = subject_centres(101, range(1000))

@@ -255,7 +255,7 @@ def test_log_odds_are_clipped_and_keep_what_is_absent() -> None:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"latents": np.zeros((5, 99), np.float32)}, "latents"),
+        ({"latents": np.zeros(1600, np.float32)}, "latents"),
         ({"face": np.zeros(1600, bool)}, "face"),
         ({"attributes": []}, "attributes"),
         ({"target": {"gender=female": 1.0}}, "target"),

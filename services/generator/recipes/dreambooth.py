@@ -27,6 +27,10 @@ def check(request: generator_pb2.FineTuneGeneratorRequest) -> None:
     for field, kind in (("vae", "model version"), ("class_dataset", "dataset version")):
         if getattr(recipe, field):
             names.check(kind, getattr(recipe, field), f"dreambooth.{field}")
+    if recipe.instance_prompt and not recipe.instance_prompt.strip():
+        raise InvalidInput(
+            "dreambooth.instance_prompt", "is blank; leave it out, or say what the images show"
+        )
     for field, most in (("class_images", 100_000), ("class_inference_steps", 1_000)):
         if not 0 <= getattr(recipe, field) <= most:
             raise InvalidInput(f"dreambooth.{field}", f"{getattr(recipe, field)} is outside 0–{most:,}")
