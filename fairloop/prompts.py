@@ -49,10 +49,7 @@ def read_prompts(path: Path | str) -> tuple[Prompt, ...]:
             raise InvalidInput(
                 where, f"{shown(text)} is no plain text of at most {LONGEST_PROMPT:,} characters"
             )
-        if not _ID.fullmatch(identifier):
-            raise InvalidInput(
-                where, f"prompt_id {shown(identifier)} is not of letters, digits, _ and - (at most 100)"
-            )
+        check_prompt_id(identifier, where)
         # Files of two ids that differ in case only would be one on some systems.
         if identifier.lower() in seen:
             raise InvalidInput(
@@ -63,6 +60,14 @@ def read_prompts(path: Path | str) -> tuple[Prompt, ...]:
     if not prompts:
         raise InvalidInput(path.name, "has a header and no row")
     return tuple(prompts)
+
+
+def check_prompt_id(identifier: str, where: str) -> None:
+    """`InvalidInput` at `where` for an id that could not be a file's name."""
+    if not _ID.fullmatch(identifier):
+        raise InvalidInput(
+            where, f"prompt_id {shown(identifier)} is not of letters, digits, _ and - (at most 100)"
+        )
 
 
 Row = tuple[str, str | None, str | None]

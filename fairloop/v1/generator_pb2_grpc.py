@@ -56,6 +56,11 @@ class GeneratorServiceStub:
                 request_serializer=fairloop_dot_v1_dot_generator__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.Regenerate = channel.unary_unary(
+                '/fairloop.v1.GeneratorService/Regenerate',
+                request_serializer=fairloop_dot_v1_dot_generator__pb2.RegenerateRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
         self.FineTune = channel.unary_unary(
                 '/fairloop.v1.GeneratorService/FineTune',
                 request_serializer=fairloop_dot_v1_dot_generator__pb2.FineTuneGeneratorRequest.SerializeToString,
@@ -96,6 +101,14 @@ class GeneratorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Regenerate(self, request, context):
+        """Makes some images of a generated dataset again from their rows and compares
+        the bytes. Stores nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def FineTune(self, request, context):
         """Fine-tunes a generator by one of the recipes and stores a new model version.
         """
@@ -124,6 +137,11 @@ def add_GeneratorServiceServicer_to_server(servicer, server):
             'Generate': grpc.unary_unary_rpc_method_handler(
                     servicer.Generate,
                     request_deserializer=fairloop_dot_v1_dot_generator__pb2.GenerateRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'Regenerate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Regenerate,
+                    request_deserializer=fairloop_dot_v1_dot_generator__pb2.RegenerateRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
             'FineTune': grpc.unary_unary_rpc_method_handler(
@@ -240,6 +258,33 @@ class GeneratorService:
             target,
             '/fairloop.v1.GeneratorService/Generate',
             fairloop_dot_v1_dot_generator__pb2.GenerateRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Regenerate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairloop.v1.GeneratorService/Regenerate',
+            fairloop_dot_v1_dot_generator__pb2.RegenerateRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,

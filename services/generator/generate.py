@@ -29,16 +29,19 @@ from fairloop.serving.runner import RunningOperation
 from fairloop.store import ObjectStore
 from fairloop.table_store import from_parquet
 from fairloop.v1 import generator_pb2
-from services.generator import dcgan
 from services.generator.acceptance import Deciders, check_acceptance
 from services.generator.candidates import BLOCK_IMAGES, run_block
+from services.generator.diffusion import generate as diffusion
+from services.generator.diffusion.computing import Computing
+from services.generator.diffusion.drawing import check_kind
+from services.generator.diffusion.loading import load_diffusion
 from services.generator.face_model import FaceModel, load_face_model
-from services.generator.latents import WITHIN_SUBJECT, subject_id
+from services.generator.latents import SUBJECT_RANGE, WITHIN_SUBJECT, subject_id
+from services.generator.profile import profile
 
 NAME = "GeneratorService.Generate"
 LARGEST_SUBJECTS = 100_000
 LARGEST_IMAGES = 256
-SUBJECT_RANGE = 10**9
 BLOCKS_PER_STREAM = 10**6
 
 
@@ -67,7 +70,11 @@ def check_request(request: generator_pb2.GenerateRequest) -> None:
     names.check("model version", request.model, "model")
     names.check("dataset", request.dataset, "dataset")
     check_seed(request.seed)
-    if not request.quotas:
+    if not 0 <= request.first_subject <= SUBJECT_RANGE // 2:
+        raise InvalidInput("first_subject", f"{request.first_subject} is outside 0–{SUBJECT_RANGE // 2}")
+    if request.prompts and not request.HasField("diffusion"):
+        raise InvalidInput("prompts", "are for diffusion models, which need the field diffusion")
+    if not request.quotas and not request.prompts:
         raise InvalidInput("quotas", "is empty; ask for at least one cell")
     if len({quota.cell for quota in request.quotas}) != len(request.quotas):
         raise InvalidInput("quotas", "cells must differ")
@@ -85,10 +92,10 @@ def check_request(request: generator_pb2.GenerateRequest) -> None:
             )
     if not 0 <= request.within_subject <= 1:
         raise InvalidInput("within_subject", f"{request.within_subject} is outside 0–1")
-    if not 0 <= request.first_subject <= SUBJECT_RANGE // 2:
-        raise InvalidInput("first_subject", f"{request.first_subject} is outside 0–{SUBJECT_RANGE // 2}")
     if request.HasField("acceptance"):
         check_acceptance(request.acceptance, [quota.cell for quota in request.quotas])
+    if request.HasField("diffusion"):
+        diffusion.check_request(request)
 
 
 def streams(request: generator_pb2.GenerateRequest, known_cells: Sequence[str]) -> list[Tally]:
@@ -131,15 +138,20 @@ def blocks(request: generator_pb2.GenerateRequest, tally: Tally) -> Iterator[Sha
         yield Shard(tally.stream * BLOCKS_PER_STREAM + number, spec, {"open": tally.open})
 
 
-def make_method(store: ObjectStore, pools: Pools, annotator: AnnotatorClient) -> Method:
+def make_method(store: ObjectStore, pools: Pools, annotator: AnnotatorClient, computing: Computing) -> Method:
     """The method, bound to the store and to the annotator that decides what is accepted."""
 
     async def validate(request: generator_pb2.GenerateRequest) -> None:
-        check_request(request)
-        await pools.io(registry.open_model, store, request.model, "generator")
+        await pools.io(check_request, request)  # with a hundred thousand prompts that takes seconds
+        model = await pools.io(registry.open_model, store, request.model, "generator")
+        check_kind(model, request.HasField("diffusion"))
+        if request.HasField("diffusion"):
+            await pools.io(diffusion.check_store, store, request)
 
     async def run(operation: RunningOperation) -> generator_pb2.GenerateResult:
         request: generator_pb2.GenerateRequest = operation.request
+        if request.HasField("diffusion"):
+            return await diffusion.run(operation, store, pools, computing)
         model = await pools.io(load_face_model, store, request.model)
         writer = DatasetWriter(
             store,
@@ -182,6 +194,7 @@ def make_method(store: ObjectStore, pools: Pools, annotator: AnnotatorClient) ->
             "acceptance": MessageToDict(request.acceptance, preserving_proto_field_name=True),
             "annotators": deciders.versions,
             "weights": deciders.weights,
+            "profile": profile(),
         }
         dataset = await pools.io(writer.finish, details, registry.weights_terms(deciders.weights))
         return generator_pb2.GenerateResult(
@@ -195,6 +208,9 @@ def make_method(store: ObjectStore, pools: Pools, annotator: AnnotatorClient) ->
     async def shard(
         request: generator_pb2.GenerateRequest, spec: Mapping[str, Any], context: ShardContext
     ) -> ShardOutput:
+        if request.HasField("diffusion"):
+            drawing = await pools.io(load_diffusion, store, request.model, computing.device, computing.dtype)
+            return await diffusion.run_block(request, spec, context, drawing, annotator)
         model = await pools.io(load_face_model, store, request.model)
         return await run_block(request, spec, context, model, annotator)
 
@@ -243,8 +259,8 @@ def _write(
         writer.add(
             Image(
                 data=put_mark(row["png"], Mark(model.name, request.seed, row["image"], subject)),
-                width=dcgan.IMAGE_SIZE,
-                height=dcgan.IMAGE_SIZE,
+                width=model.image_size,
+                height=model.image_size,
                 format="png",
                 subject_id=subject,
                 labels=dict(row["labels"]),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +18,12 @@ from fairloop.serving.batching import Batcher
 from fairloop.serving.methods import Pools
 from fairloop.store import ObjectStore
 from fairloop.v1 import generator_pb2
+from services.generator.diffusion import preview as diffusion
+from services.generator.diffusion.computing import Computing
 from services.generator.encode import encode_png
 from services.generator.face_model import FaceModel, load_face_model
-from services.generator.generate import LARGEST_IMAGES, SUBJECT_RANGE
-from services.generator.latents import WITHIN_SUBJECT, check_latent, subject_id, variations
+from services.generator.generate import LARGEST_IMAGES
+from services.generator.latents import SUBJECT_RANGE, WITHIN_SUBJECT, check_latent, subject_id
 
 DEFAULT_IMAGES = 16
 BLOCK_IMAGES = 64
@@ -38,17 +42,24 @@ class _Draft:
 class Previews:
     """Draws, renders and encodes; images of concurrent calls to one model are rendered together."""
 
-    def __init__(self, store: ObjectStore, pools: Pools) -> None:
+    def __init__(self, store: ObjectStore, pools: Pools, computing: Computing) -> None:
         self._store = store
         self._pools = pools
+        self._computing = computing
         self._batches: Batcher[FaceModel, NDArray[np.float32], NDArray[np.uint8]] = Batcher(
-            pools, _render, weigh=lambda latent: latent.nbytes
+            partial(pools.compute, _render), weigh=lambda latent: latent.nbytes
         )
 
     async def images(
         self, request: generator_pb2.PreviewRequest, seconds: Callable[[], float | None]
     ) -> AsyncIterator[generator_pb2.PreviewResponse]:
         """The images in order; `seconds` says what the caller has left."""
+        if request.HasField("diffusion"):
+            drawn = diffusion.images(self._store, self._pools, self._computing, request)
+            async with aclosing(drawn):
+                async for response in drawn:
+                    yield response
+            return
         check_request(request)
         model = await self._pools.io(load_face_model, self._store, request.model)
         check_cell(request, model)
@@ -84,8 +95,11 @@ def check_request(request: generator_pb2.PreviewRequest) -> None:
         raise InvalidInput("within_subject", f"{request.within_subject} is outside 0–1")
     if not 0 <= request.first_subject <= SUBJECT_RANGE // 2:
         raise InvalidInput("first_subject", f"{request.first_subject} is outside 0–{SUBJECT_RANGE // 2}")
+    if request.HasField("text") or request.report_steps:
+        raise InvalidInput("text", "is for diffusion models, which need the field diffusion")
     if request.HasField("latent"):
-        check_latent(np.array(request.latent.values, np.float32), "latent")
+        # Its length is the model's to check, which is not loaded yet.
+        check_latent(np.array(request.latent.values, np.float32), "latent", len(request.latent.values))
         if request.first_subject:
             raise InvalidInput("first_subject", "is for subjects; images of a latent have none: leave it out")
     elif request.within_subject:
@@ -113,7 +127,7 @@ def _drafts(request: generator_pb2.PreviewRequest, model: FaceModel) -> Iterator
     if request.HasField("latent"):
         within = request.within_subject or WITHIN_SUBJECT
         centre = np.array(request.latent.values, np.float32)
-        for latent in variations(centre, request.seed, request.count or DEFAULT_IMAGES, within):
+        for latent in model.variations(centre, request.seed, request.count or DEFAULT_IMAGES, within):
             yield _Draft(latent, 0, "")
         return
     subject = request.first_subject

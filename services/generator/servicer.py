@@ -8,12 +8,9 @@ from typing import Any
 import torch
 from google.longrunning import operations_pb2
 
-from fairloop import names, registry, taxonomy
+from fairloop import registry
 from fairloop.client import AnnotatorClient
-from fairloop.errors import InvalidInput
 from fairloop.manifest import Manifest
-from fairloop.manifest import load as load_manifest
-from fairloop.seeds import check_seed
 from fairloop.serving.methods import Method, Pools
 from fairloop.serving.operations_servicer import started
 from fairloop.serving.pages import page
@@ -21,13 +18,12 @@ from fairloop.serving.security import peer_tls, sent_token
 from fairloop.serving.server import Server, Service
 from fairloop.serving.settings import ServerSettings
 from fairloop.store import ObjectStore
-from fairloop.table_store import ANNOTATIONS
 from fairloop.v1 import generator_pb2, generator_pb2_grpc
-from services.generator import generate
+from services.generator import generate, recipes, regenerate, train
+from services.generator.diffusion.computing import computing_of
+from services.generator.diffusion.loading import warm_up
 from services.generator.face_model import publish_base
 from services.generator.preview import Previews
-
-FINE_TUNE = "GeneratorService.FineTune"
 
 
 def model_message(manifest: Manifest) -> generator_pb2.GeneratorModel:
@@ -48,7 +44,7 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._previews = Previews(server.store, server.pools)
+        self._previews = Previews(server.store, server.pools, computing_of(server.settings))
 
     async def ListModels(  # noqa: N802
         self, request: generator_pb2.ListGeneratorModelsRequest, context: Any
@@ -80,34 +76,15 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
     ) -> operations_pb2.Operation:
         return await started(self._server.runner, generate.NAME, request)
 
+    async def Regenerate(  # noqa: N802
+        self, request: generator_pb2.RegenerateRequest, context: Any
+    ) -> operations_pb2.Operation:
+        return await started(self._server.runner, regenerate.NAME, request)
+
     async def FineTune(  # noqa: N802
         self, request: generator_pb2.FineTuneGeneratorRequest, context: Any
     ) -> operations_pb2.Operation:
-        return await started(self._server.runner, FINE_TUNE, request)
-
-
-def check_fine_tune(request: generator_pb2.FineTuneGeneratorRequest) -> None:
-    """Everything that can be wrong with a request without asking the store."""
-    names.check("model version", request.model, "model")
-    names.check("model", request.target_model, "target_model")
-    check_seed(request.seed)
-    if request.WhichOneof("recipe") != "latent_sampler":
-        raise InvalidInput("recipe", "is missing; this version has latent_sampler")
-    recipe = request.latent_sampler
-    names.check("annotations", recipe.annotations, "latent_sampler.annotations")
-    if not recipe.attributes:
-        raise InvalidInput("latent_sampler.attributes", "is empty; name the attributes that make the cells")
-    for attribute in recipe.attributes:
-        taxonomy.values(attribute)
-    missing = set(recipe.attributes) - {source.attribute for source in recipe.sources}
-    if missing:
-        raise InvalidInput(
-            "latent_sampler.sources", f"no annotator is named for {', '.join(sorted(missing))}"
-        )
-    if recipe.max_shift and not 0.5 <= recipe.max_shift <= 5:
-        raise InvalidInput("latent_sampler.max_shift", f"{recipe.max_shift} is outside 0.5–5")
-    for cell in recipe.target:
-        taxonomy.parse_cell(cell, "latent_sampler.target")
+        return await started(self._server.runner, train.NAME, request)
 
 
 def methods(
@@ -115,15 +92,16 @@ def methods(
 ) -> Sequence[Method]:
     """The long-running methods of the generator."""
 
+    computing = computing_of(settings)
+
     async def validate(request: generator_pb2.FineTuneGeneratorRequest) -> None:
-        check_fine_tune(request)
-        await pools.io(registry.open_model, store, request.model, "generator")
-        await pools.io(load_manifest, store, request.latent_sampler.annotations, ANNOTATIONS)
+        await pools.io(recipes.validate, store, request)
 
     return [
-        generate.make_method(store, pools, loaded),
+        generate.make_method(store, pools, loaded, computing),
+        regenerate.make_method(store, pools, computing),
         Method(
-            FINE_TUNE, generator_pb2.FineTuneGeneratorRequest, validate, trainer="services.generator.train"
+            train.NAME, generator_pb2.FineTuneGeneratorRequest, validate, trainer="services.generator.train"
         ),
     ]
 
@@ -132,6 +110,7 @@ def load(settings: ServerSettings, store: ObjectStore) -> AnnotatorClient:
     """Makes the DCGAN a model of the store; returns the client of the annotator that accepts."""
     torch.set_num_threads(settings.threads)
     publish_base(store)
+    warm_up(store)
     return AnnotatorClient("annotator", settings.annotator_address, sent_token(settings), peer_tls(settings))
 
 

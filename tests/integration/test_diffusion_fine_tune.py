@@ -286,6 +286,10 @@ def test_a_caption_that_is_too_long_is_shown_and_not_cut_in_silence(world: World
         dreambooth.run(job(world, asked))
     asked.dreambooth.training.truncate = True
     assert done(world, asked).steps == 2
+    with pytest.raises(PreconditionFailed, match="class_prompt has 92 tokens"):
+        dreambooth.run(job(world, booth(world, class_prompt="face " * 90)))
+    with pytest.raises(PreconditionFailed, match=r"validation_prompts\[1\] has 92 tokens"):
+        text_to_image.run(job(world, t2i(world, validation_prompts=["face", "face " * 90])))
 
 
 # --- dreambooth
@@ -301,6 +305,9 @@ def test_missing_class_images_are_generated_and_no_more(world: World) -> None:
     more = Dataset.open(world.store, topped.class_dataset)
     assert [row["image_id"] for row in more.rows(0, 3)] == [row["image_id"] for row in made.rows()]
     assert len(more) == 5
+    # The new ones are drawn from noise of their own: none is one that was there.
+    assert [row["index"] for row in more.rows()] == list(range(5))
+    assert len({row["sha256"] for row in more.rows()}) == 5
     enough = done(world, booth(world, class_dataset=topped.class_dataset, class_images=2))
     assert enough.class_dataset == topped.class_dataset
     assert enough.runs[0].class_images == 2

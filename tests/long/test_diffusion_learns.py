@@ -42,7 +42,7 @@ pytestmark = pytest.mark.generator
 SEEDS = (0, 1, 2)
 SIDE = 16
 FACES = 600
-STEPS = 400
+STEPS = 300
 WORDS = ("dark", "light")
 TAUGHT = (
     "face of {} person",
@@ -70,6 +70,7 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory, s3: dict[str, str]) -> Iterator[World]:
     _, store = own_bucket(s3)
     threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # tiny networks gain nothing from more
     net = dcgan.load(models.fetch("dcgan-faces"))
     faces = dcgan.render(net, subject_centres(11, range(FACES)))
     folder = build_tiny_diffusion(
@@ -110,7 +111,7 @@ def teach_vae(folder: Path, faces: NDArray[np.uint8]) -> None:
         back = vae.decode(vae.encode(batch).latent_dist.mean).sample
         error = torch.nn.functional.mse_loss(back, batch)
         optimiser.zero_grad()
-        error.backward()
+        error.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimiser.step()
     print(f"VAE: root mean square error {error.item() ** 0.5:.3f} of a range of 2")
@@ -130,7 +131,7 @@ def captioned(world: World, name: str, words: list[str]) -> str:
     return writer.finish().name
 
 
-def trained(world: World, dataset: str, seed: int, folder: Path) -> StableDiffusionPipeline:
+def trained(world: World, dataset: str, seed: int, folder: Path) -> Any:
     training = generator_pb2.DiffusionTraining(
         resolution=SIDE,
         batch_size=16,
@@ -156,7 +157,7 @@ def trained(world: World, dataset: str, seed: int, folder: Path) -> StableDiffus
     return pipeline(folder)
 
 
-def pipeline(folder: Path) -> StableDiffusionPipeline:
+def pipeline(folder: Path) -> Any:
     found: Any = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
     found.scheduler = DDIMScheduler.from_config(found.scheduler.config)
     found.set_progress_bar_config(disable=True)
@@ -191,24 +192,23 @@ def improvement(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> float:
 
 
 @pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", SEEDS)
 def test_held_out_prompts_are_obeyed_after_training_and_not_with_shuffled_captions(
-    world: World, tmp_path: Path
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
+    monkeypatch.setenv("FAIRLOOP_THREADS", "1")
+    started = time.process_time()
     words = [WORDS[int(lightness(face) > world.middle)] for face in world.faces]
+    before = obeyed(pipeline(world.folder), world, seed)
     right = captioned(world, "right", words)
-    untrained = pipeline(world.folder)
-    for seed in SEEDS:
-        started = time.process_time()
-        before = obeyed(untrained, world, seed)
-        after = obeyed(trained(world, right, seed, tmp_path / f"right{seed}"), world, seed)
-        mixed = np.random.default_rng(seed).permutation(words).tolist()
-        control = trained(world, captioned(world, f"mixed{seed}", mixed), seed, tmp_path / f"mixed{seed}")
-        shuffled = obeyed(control, world, seed)
-        p, chance = improvement(before, after), improvement(before, shuffled)
-        print(
-            f"seed {seed}: obeyed before {before.mean():.2f}, after {after.mean():.2f} (p = {p:.1e}), "
-            f"with shuffled captions {shuffled.mean():.2f} (p = {chance:.2f}); "
-            f"{time.process_time() - started:.0f} s of a core"
-        )
-        assert p < 0.01
-        assert chance > 0.01
+    after = obeyed(trained(world, right, seed, tmp_path / f"right{seed}"), world, seed)
+    mixed = captioned(world, f"mixed{seed}", np.random.default_rng(seed).permutation(words).tolist())
+    shuffled = obeyed(trained(world, mixed, seed, tmp_path / f"mixed{seed}"), world, seed)
+    p, chance = improvement(before, after), improvement(before, shuffled)
+    print(
+        f"seed {seed}: obeyed before {before.mean():.2f}, after {after.mean():.2f} (p = {p:.1e}), "
+        f"with shuffled captions {shuffled.mean():.2f} (p = {chance:.2f}); "
+        f"{time.process_time() - started:.0f} s of a core"
+    )
+    assert p < 0.01
+    assert chance > 0.01

@@ -48,7 +48,8 @@ def top_up(
 ) -> Dataset:
     """A dataset of exactly `wanted.count` class images: existing ones first, then generated ones.
 
-    `name` is `datasets/{name}`. `pipeline` is asked for when something is
+    New noise goes on after the last number of the existing ones, or the same
+    images would come again. `name` is `datasets/{name}`. `pipeline` is asked for when something is
     missing; `told` hears how many there are after each. Equal wishes make equal
     bytes, and so the same version.
     """
@@ -65,12 +66,14 @@ def top_up(
         terms=inherited_terms([base, *(dataset.manifest for dataset in before)]),
         libraries=("torch", "diffusers"),
     )
-    made = 0
+    made = first = 0
     for dataset in before:
         for row, data in dataset.images():
             writer.add(_kept(row, data), row["image_id"])
             made += 1
-    for image in _generated(wanted, wanted.count - made, base, pipeline()):
+            if row["index"] is not None:
+                first = max(first, row["index"] + 1)
+    for image in _generated(wanted, wanted.count - made, first, base, pipeline()):
         writer.add(image)
         made += 1
         told(made)
@@ -85,8 +88,10 @@ def pictures(dataset: Dataset, prompt: str, count: int) -> Iterator[tuple[Pictur
         yield Picture(f"{dataset.name}/images/{row['image_id']}", prompt), data
 
 
-def drawn(pipeline: Any, wanted: Wanted, count: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """`count` generated class images with the number of their noise."""
+def drawn(
+    pipeline: Any, wanted: Wanted, count: int, first: int = 0
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """`count` generated class images with the number of their noise, from `first` on."""
     return samples.draw(
         pipeline,
         wanted.prompt,
@@ -96,13 +101,14 @@ def drawn(pipeline: Any, wanted: Wanted, count: int) -> Iterator[tuple[int, NDAr
         size=wanted.size,
         steps=wanted.steps,
         guidance=wanted.guidance,
+        first=first,
     )
 
 
-def _generated(wanted: Wanted, count: int, base: Manifest, pipeline: Any) -> Iterator[Image]:
+def _generated(wanted: Wanted, count: int, first: int, base: Manifest, pipeline: Any) -> Iterator[Image]:
     from services.generator.encode import encode_png
 
-    for number, pixels in drawn(pipeline, wanted, count):
+    for number, pixels in drawn(pipeline, wanted, count, first):
         yield Image(
             data=put_mark(encode_png(pixels[None])[0], Mark(base.name, wanted.seed, number)),
             width=wanted.size,

@@ -9,8 +9,8 @@ see the same images, crops, times and noise.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +36,10 @@ class Order:
     images: int
     seed: int
     cells: tuple[str, ...] = ()
+    _latest: dict[tuple[int, str], tuple[int, NDArray[np.int64]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """The permutation that is being handed out, by seed and purpose: places are asked for in order."""
 
     def __post_init__(self) -> None:
         if not self.images:
@@ -47,13 +51,27 @@ class Order:
         """The number of the image at this place, 0 … images − 1."""
         if not self.cells:
             epoch, within = divmod(place, self.images)
-            return int(_permutation(self.images, self.seed, "epoch", epoch)[within])
-        members = _members(self.cells)
+            return int(self._permutation(self.images, self.seed, "epoch", epoch)[within])
+        members = self._members
         turn, within = divmod(place, len(members))
-        cell = int(_permutation(len(members), self.seed, "turn", turn)[within])
+        cell = int(self._permutation(len(members), self.seed, "turn", turn)[within])
         epoch, within = divmod(turn, len(members[cell]))
-        order = _permutation(len(members[cell]), child_seed(self.seed, "cell", cell), "epoch", epoch)
+        order = self._permutation(len(members[cell]), child_seed(self.seed, "cell", cell), "epoch", epoch)
         return int(members[cell][order[within]])
+
+    @cached_property
+    def _members(self) -> list[NDArray[np.int64]]:
+        """The images of each cell, cells in the order of their names."""
+        _, places = np.unique(np.asarray(self.cells), return_inverse=True)
+        return [np.flatnonzero(places == cell) for cell in range(int(places.max()) + 1)]
+
+    def _permutation(self, count: int, seed: int, purpose: str, index: int) -> NDArray[np.int64]:
+        # One of each kind: kept for every epoch they would take memory that grows with the images.
+        known = self._latest.get((seed, purpose))
+        if known is None or known[0] != index:
+            known = index, np.random.default_rng(child_seed(seed, purpose, index)).permutation(count)
+            self._latest[seed, purpose] = known
+        return known[1]
 
 
 def normal(shape: Sequence[int], seed: int, purpose: str, places: Sequence[int]) -> Tensor:
@@ -84,15 +102,3 @@ def _generator(seed: int, purpose: str, place: int) -> Generator:
     import torch
 
     return torch.Generator().manual_seed(child_seed(seed, purpose, place))
-
-
-@lru_cache(maxsize=256)
-def _permutation(count: int, seed: int, purpose: str, index: int) -> NDArray[np.int64]:
-    return np.random.default_rng(child_seed(seed, purpose, index)).permutation(count)
-
-
-@lru_cache(maxsize=4)
-def _members(cells: tuple[str, ...]) -> list[NDArray[np.int64]]:
-    """The images of each cell, cells in the order of their names."""
-    _, places = np.unique(np.asarray(cells), return_inverse=True)
-    return [np.flatnonzero(places == cell) for cell in range(int(places.max()) + 1)]

@@ -10,7 +10,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ class Trainer:
             (self.folder / "lora").mkdir()
             diffusion_models.download_lora(store, self.source.lora, self.folder / "lora")
         if not self.training.truncate:
-            check_lengths(self.folder, self.source.chosen.pictures.values())
+            check_lengths(self.folder, self._texts(wanted))
         Pictures.write(self.folder / "images", self._images())
         if wanted is None:
             return
@@ -84,6 +84,15 @@ class Trainer:
             Pictures.write(
                 self.folder / "class", class_images.pictures(self.class_dataset, wanted.prompt, wanted.count)
             )
+
+    def _texts(self, wanted: class_images.Wanted | None) -> Iterator[tuple[str, str]]:
+        """Everything that the text encoder is to take, with what it is called in errors."""
+        for picture in self.source.chosen.pictures.values():
+            yield picture.caption, f"the caption of {picture.name}"
+        if wanted is not None:
+            yield wanted.prompt, "class_prompt"
+        for number, prompt in enumerate(self.training.validation_prompts):
+            yield prompt, f"validation_prompts[{number}]"
 
     def run_all(self, runs: Sequence[Run]) -> generator_pb2.FineTuneGeneratorResult:
         """Trains and publishes every run; with `dry_run` only times the first."""
@@ -348,15 +357,15 @@ def train_shared(
     return made, outcome
 
 
-def check_lengths(folder: Path, pictures: Any) -> None:
-    """`PreconditionFailed` that shows the first caption that the text encoder would not take whole."""
+def check_lengths(folder: Path, texts: Iterable[tuple[str, str]]) -> None:
+    """`PreconditionFailed` that shows the first of these texts that the encoder would not take whole."""
     tokenizer = modules.tokenizer(folder / "base")
     most = tokenizer.model_max_length
-    for text, name in {picture.caption: picture.name for picture in pictures}.items():
+    for text, name in dict(texts).items():
         count = len(tokenizer(text).input_ids)
         if count > most:
             raise PreconditionFailed(
-                f"the caption of {name} has {count} tokens; the text encoder takes {most}, first and last "
+                f"{name} has {count} tokens; the text encoder takes {most}, first and last "
                 f"included: shorten it, or set truncate: {text[:200]!r}"
             )
 

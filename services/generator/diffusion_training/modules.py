@@ -204,7 +204,9 @@ def _continue_lora(made: Modules, folder: Path) -> None:
     from diffusers.utils.state_dict_utils import convert_unet_state_dict_to_peft
     from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
-    state, _ = StableDiffusionPipeline.lora_state_dict(folder / LORA_FILE, local_files_only=True)
+    state, alphas, metadata = StableDiffusionPipeline.lora_state_dict(
+        folder / LORA_FILE, local_files_only=True, return_lora_metadata=True
+    )
     for part, network in (("unet", made.unet), ("text_encoder", made.text_encoder)):
         mine = {
             key.removeprefix(f"{part}."): value for key, value in state.items() if key.startswith(f"{part}.")
@@ -222,6 +224,16 @@ def _continue_lora(made: Modules, folder: Path) -> None:
                 f"its weights for the {part} are of another rank or of other layers than this training's",
             )
         if mine:
+            alpha = network.peft_config[ADAPTER].lora_alpha
+            # Files of other programs have an alpha for each layer, or none: then it is the rank.
+            said = [value for key, value in (alphas or {}).items() if key.startswith(f"{part}.")]
+            said.append((metadata or {}).get(f"{part}.lora_alpha", alpha))
+            if others := [value for value in said if value != alpha]:
+                raise InvalidInput(
+                    "lora_alpha",
+                    f"is {alpha}; the LoRA to go on from was made with {others[0]}, "
+                    "and with another its weights mean something else",
+                )
             set_peft_model_state_dict(network, mine, adapter_name=ADAPTER)
 
 

@@ -59,6 +59,14 @@ def _prepared(pipeline: Any) -> Any:
     return pipeline
 
 
+def _one_precision(pipeline: Any) -> Any:
+    """In a training of mixed precision the UNet gives the VAE more bits than it takes: cast between them."""
+    import torch
+
+    vae = pipeline.vae
+    return torch.autocast(vae.device.type, vae.dtype, enabled=vae.dtype != torch.float32)
+
+
 def draw(
     pipeline: Any,
     prompt: str,
@@ -69,10 +77,11 @@ def draw(
     size: int,
     steps: int,
     guidance: float,
+    first: int = 0,
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """`count` images of a prompt with the number of their noise, uint8 (size, size, 3).
 
-    The noise of number k is drawn from `seed`, `purpose` and k alone. An image
+    Numbers begin with `first`; the noise of number k is drawn from `seed`, `purpose` and k alone. An image
     that is black or that the safety checker refused is passed over for the next
     number. `PreconditionFailed` when that happens to most of them.
     """
@@ -90,9 +99,9 @@ def draw(
                 f"of {number} images of {prompt!r} {number - done} came out black or were refused by the "
                 f"safety checker; {count} are needed: choose another prompt"
             )
-        places = list(range(number, number + min(BATCH, count - done)))
+        places = list(range(first + number, first + number + min(BATCH, count - done)))
         number += len(places)
-        with torch.inference_mode():
+        with torch.inference_mode(), _one_precision(pipeline):
             made = pipeline(
                 [prompt] * len(places),
                 height=size,

@@ -1,0 +1,123 @@
+"""`fairloop prompts`: shares per prompt and group, and the prompts that ask for who is under-represented."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+COLUMNS = ("prompt", "gender", "race")
+
+
+@click.group()
+def prompts() -> None:
+    """Audit what a model makes of prompts, and write the prompts that are missing."""
+
+
+@prompts.command()
+@click.argument("audit", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--by",
+    type=click.Choice(["gender", "race", "gender,race"]),
+    default="gender,race",
+    show_default=True,
+    help="Attributes that make a group.",
+)
+@click.option(
+    "--failures",
+    type=click.Choice(["counted", "left_out"]),
+    default="counted",
+    show_default=True,
+    help="Whether images without a face count among all.",
+)
+@click.option("--to", "file", type=click.Path(path_type=Path, dir_okay=False), required=True)
+def shares(audit: Path, by: str, failures: Any, file: Path) -> None:
+    """The share of every group of every prompt of AUDIT (columns prompt, gender, race), as a CSV."""
+    from fairloop import prompt_audit
+
+    groups = {attribute: prompt_audit.GROUPS[attribute] for attribute in by.split(",")}
+    found = prompt_audit.shares(_observations(audit, groups), groups, failures=failures)
+    _write(
+        file,
+        ("prompt", *groups, "perc", "count", "images"),
+        ((s.prompt, *s.group, s.share, s.count, s.images) for s in found),
+    )
+    click.echo(f"{len(found)} shares in {file}")
+    click.echo(f"Next: fairloop prompts targets {audit} PROMPTS --to FOLDER", err=True)
+
+
+@prompts.command()
+@click.argument("audit", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("table", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--rule",
+    type=click.Choice(["threshold", "uniform", "parity"]),
+    default="uniform",
+    show_default=True,
+    help="Under a fixed share, under 1/n, or too far under the prompt's largest share.",
+)
+@click.option("--threshold", type=click.FloatRange(0, 1), default=0.4, show_default=True)
+@click.option(
+    "--gap", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Of the rule parity."
+)
+@click.option(
+    "--drop",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Leave out prompts of which more images than this share have no face.",
+)
+@click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), required=True)
+def targets(
+    audit: Path, table: Path, rule: Any, threshold: float, gap: float, drop: float, folder: Path
+) -> None:
+    """The groups that AUDIT finds under-represented, and prompts that ask for them.
+
+    TABLE has the prompts of the audit (prompt, prompt_id). Writes
+    prompts_to_generate.csv (prompt, gender, race, perc) and new_prompts.csv
+    (prompt, prompt_id), which `fairloop draw prompts` takes.
+    """
+    from fairloop import prompt_audit
+    from fairloop.prompts import read_prompts
+
+    rows = _observations(audit, prompt_audit.GROUPS)
+    dropped = prompt_audit.dropped_prompts(rows, drop)
+    for prompt, reason in dropped.items():
+        click.echo(f"left out: {prompt}: {reason}", err=True)
+    found = prompt_audit.shares(rows)
+    flagged = prompt_audit.under_represented(found, rule, threshold=threshold, gap=gap, without=dropped)
+    wanted = prompt_audit.targets(flagged, {p.id: p.text for p in read_prompts(table)})
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(
+        folder / "prompts_to_generate.csv",
+        (*COLUMNS, "perc"),
+        ((t.share.prompt, *t.share.group, t.share.share) for t in wanted),
+    )
+    new = prompt_audit.as_prompts(wanted)
+    _write(folder / "new_prompts.csv", ("prompt", "prompt_id"), ((p.text, p.id) for p in new))
+    click.echo(
+        f"{len(flagged)} of {len(found)} groups are under-represented: {folder / 'prompts_to_generate.csv'}"
+    )
+    click.echo(f"Next: fairloop draw prompts MODEL {folder / 'new_prompts.csv'} --count 10", err=True)
+
+
+def _observations(audit: Path, groups: Iterable[str]) -> list[dict[str, str]]:
+    """The rows of an audit: its prompts' ids, and a value or `--` for each attribute."""
+    from fairloop.standalone.table import read_header, read_table
+
+    header = read_header(audit)
+    wanted = ("prompt", *groups)
+    for name in wanted:
+        header.check(name, audit.name)
+    table = read_table(header, wanted)
+    return [{name: table.columns[name][number] or "--" for name in wanted} for number in range(len(table))]
+
+
+def _write(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with file.open("w", newline="", encoding="utf-8") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
