@@ -163,6 +163,12 @@ class GeneratorClient(_Service):
         """Generates subjects to quota."""
         return self.start(self.stub.Generate, request, generator_pb2.GenerateResult)
 
+    def regenerate(
+        self, request: generator_pb2.RegenerateRequest
+    ) -> Operation[generator_pb2.RegenerateResult]:
+        """Makes some images of a dataset again and compares them."""
+        return self.start(self.stub.Regenerate, request, generator_pb2.RegenerateResult)
+
     def fine_tune(
         self, request: generator_pb2.FineTuneGeneratorRequest
     ) -> Operation[generator_pb2.FineTuneGeneratorResult]:
@@ -224,6 +230,10 @@ class AnnotatorClient(_Service):
     def annotate(self, request: annotator_pb2.AnnotateRequest) -> Operation[annotator_pb2.AnnotateResult]:
         """Describes a whole dataset."""
         return self.start(self.stub.Annotate, request, annotator_pb2.AnnotateResult)
+
+    def calibrate(self, request: annotator_pb2.CalibrateRequest) -> Operation[annotator_pb2.CalibrateResult]:
+        """Measures how annotators err on a dataset whose labels are known."""
+        return self.start(self.stub.Calibrate, request, annotator_pb2.CalibrateResult)
 
 
 class RecognizerClient(_Service):
@@ -303,6 +313,12 @@ class MetricsClient(_Service):
     def find_leaks(self, request: metrics_pb2.FindLeaksRequest) -> Operation[metrics_pb2.ReportResult]:
         """Images of one set that are also in others."""
         return self.start(self.stub.FindLeaks, request, metrics_pb2.ReportResult)
+
+    def compare_annotators(
+        self, request: metrics_pb2.CompareAnnotatorsRequest
+    ) -> Operation[metrics_pb2.ReportResult]:
+        """How far the annotators of a table agree, and their consensus."""
+        return self.start(self.stub.CompareAnnotators, request, metrics_pb2.ReportResult)
 
     def render_report(self, request: metrics_pb2.RenderReportRequest) -> Operation[metrics_pb2.ReportResult]:
         """One HTML page of several reports."""

@@ -20,7 +20,15 @@ from fairloop.store import ObjectStore
 DAY_SECONDS = 86_400.0
 APART_SECONDS = 3_600.0
 """How far the clocks of the servers and of the store may be apart, generously."""
-COLLECTIONS = ("datasets/", "annotations/", "embeddings/", "models/", "predictions/", "reports/")
+COLLECTIONS = (
+    "datasets/",
+    "annotations/",
+    "embeddings/",
+    "models/",
+    "predictions/",
+    "reports/",
+    "calibrations/",
+)
 JOURNALS = "imports/"
 """An import removes its journal when the dataset stands; what is left was abandoned."""
 ACTIVE = "active/"

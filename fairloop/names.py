@@ -18,6 +18,7 @@ _PATTERNS = {
     "embeddings": (rf"embeddings/{HEX16}", "embeddings/{16 hex}"),
     "predictions": (rf"predictions/{HEX16}", "predictions/{16 hex}"),
     "report": (rf"reports/{HEX16}", "reports/{16 hex}"),
+    "calibration": (rf"calibrations/{HEX16}", "calibrations/{16 hex}"),
     "operation": (r"operations/[a-z]+-[a-z2-7]{26}", "operations/{service}-{26 base32}"),
 }
 _COMPILED = {kind: (re.compile(pattern), form) for kind, (pattern, form) in _PATTERNS.items()}
@@ -27,7 +28,7 @@ def check(kind: str, name: str, field: str) -> str:
     """The name itself, when it is one of this kind; `InvalidInput` naming the field otherwise.
 
     Kinds: dataset, dataset version, model, model version, annotations,
-    embeddings, predictions, report, operation.
+    embeddings, predictions, report, calibration, operation.
     """
     pattern, form = _COMPILED[kind]
     if ".." in name or not pattern.fullmatch(name):
@@ -41,7 +42,15 @@ def check(kind: str, name: str, field: str) -> str:
     return name
 
 
-STORED = ("dataset version", "model version", "annotations", "embeddings", "predictions", "report")
+STORED = (
+    "dataset version",
+    "model version",
+    "annotations",
+    "embeddings",
+    "predictions",
+    "report",
+    "calibration",
+)
 """Kinds of what has a manifest."""
 
 

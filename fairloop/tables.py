@@ -136,15 +136,20 @@ def annotation_record(image_id: str, row: FaceRow, guesses: Sequence[tuple[str, 
         **{quality_column(name): row.components.get(name) for name in QUALITY},
     }
     for key in guesses:
-        guess = row.guesses.get(key)
-        attribute, annotator = key
-        for part, _ in _GUESS_FIELDS:
-            value: Any = None if guess is None else getattr(guess, part)
-            if part == "probabilities" and value is not None:
-                value = list(value)
-            elif part == "sensitivity" and value is not None:
-                value = sorted(value.items())
-            record[guess_column(attribute, annotator, part)] = value
+        record.update(guess_record(key, row.guesses.get(key)))
+    return record
+
+
+def guess_record(key: tuple[str, str], guess: Guess | None) -> dict[str, Any]:
+    """The columns of one (attribute, annotator) in a row of an annotation table; all None without a guess."""
+    record = {}
+    for part, _ in _GUESS_FIELDS:
+        value: Any = None if guess is None else getattr(guess, part)
+        if part == "probabilities" and value is not None:
+            value = list(value)
+        elif part == "sensitivity" and value is not None:
+            value = sorted(value.items())
+        record[guess_column(*key, part)] = value
     return record
 
 

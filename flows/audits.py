@@ -53,6 +53,7 @@ def audit(
             before_annotations=before,
             role=role,
             seed=run.seed("resampling"),
+            calibrations=run.corrections if role == "judging" else (),
         )
         reports[role] = run.do(
             f"{name}: shares by the {role} annotators", "metrics", "audit_distribution", request

@@ -14,13 +14,14 @@ from google.protobuf.message import Message
 from prefect import flow, get_run_logger
 
 from fairloop.store import ObjectStore
-from fairloop.v1 import generator_pb2, metrics_pb2
+from fairloop.v1 import common_pb2, generator_pb2, metrics_pb2
 from flows import artifacts
 from flows.arms import Comparison, compare, train_arm
 from flows.audits import Audit, audit, steer
 from flows.leak_gate import Gated, gate
 from flows.loop_round import Round, source
 from flows.params import LoopParameters
+from flows.roles import Roles, calibrated, choose
 from flows.sets import Evaluation, evaluation_set, training_sets
 from flows.tasks import connected
 
@@ -37,14 +38,9 @@ def fairness_loop(parameters: LoopParameters) -> str:
     Returns the name of the report.
     """
     run = Round(parameters, salt=str(time.time_ns()) if parameters.fresh else "")
-    steering = [
-        source("gender", parameters.steering_gender.value),
-        source("skin_tone_band", parameters.steering_tone.value),
-    ]
-    judging = [
-        source("gender", parameters.judging_gender.value),
-        source("skin_tone_band", parameters.judging_tone.value),
-    ]
+    roles = chosen_roles(run)
+    steering = [source(one.attribute, one.steering) for one in roles]
+    judging = [source(one.attribute, one.judging) for one in roles]
     self_graded = sorted({s.annotator for s in steering} & {j.annotator for j in judging})
     with connected() as client:
         base = client.generator.model(parameters.base_model)
@@ -70,13 +66,32 @@ def fairness_loop(parameters: LoopParameters) -> str:
     comparison = compare(run, recognisers, evaluation, judging[1])
     artifacts.rates(comparison.summary)
     run.stage("evaluation", began)
-    report = render(run, before, after, steered, gated, evaluation, comparison, self_graded)
+    report = render(run, before, after, steered, gated, evaluation, comparison, self_graded, judging)
     artifacts.decisions(run.decisions)
     artifacts.report_name(report)
     artifacts.face_grid(ObjectStore.from_environment().get_json(f"{report}/document.json"))
     artifacts.report_link(report, comparison.headline, f"fairloop report {report}")
     get_run_logger().info("report: %s", report)
     return report
+
+
+def chosen_roles(run: Round) -> list[Roles]:
+    """Who steers and who judges on each attribute; with calibrations each choice is a decision."""
+    p = run.parameters
+    measured = calibrated(ObjectStore.from_environment(), p.calibrations) if p.calibrations else []
+    roles = [
+        choose("gender", p.steering_gender.value, p.judging_gender.value, measured),
+        choose("skin_tone_band", p.steering_tone.value, p.judging_tone.value, measured),
+    ]
+    for one in roles if measured else ():
+        run.decide(
+            f"{one.judging} judges {one.attribute}, {one.steering} steers",
+            one.because,
+            calibrations=p.calibrations,
+        )
+    # Shares of cells need the errors on every attribute.
+    run.corrections = list(p.calibrations) if all(one.calibrated for one in roles) else []
+    return roles
 
 
 def render(
@@ -88,14 +103,10 @@ def render(
     evaluation: Evaluation,
     comparison: Comparison,
     self_graded: list[str],
+    judging: list[common_pb2.LabelSource],
 ) -> str:
     """One page of everything."""
-    p = run.parameters
     context = context_of(run, steered, gated, evaluation, self_graded)
-    sources = [
-        source("gender", p.judging_gender.value),
-        source("skin_tone_band", p.judging_tone.value),
-    ]
     request = metrics_pb2.RenderReportRequest(
         reports=[before.judged_report, after.judged_report, after.steered_report, comparison.report],
         context_json=json.dumps(context, sort_keys=True),
@@ -103,7 +114,7 @@ def render(
             metrics_pb2.FaceGrid(
                 dataset=audit.dataset,
                 annotations=audit.annotations,
-                sources=sources,
+                sources=judging,
                 caption=name,
             )
             for name, audit in (("before", before), ("after", after))

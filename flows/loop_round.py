@@ -22,6 +22,8 @@ class Round:
     salt: str
     seconds: dict[str, float] = field(default_factory=dict)
     decisions: list[dict[str, Any]] = field(default_factory=list)
+    corrections: list[str] = field(default_factory=list)
+    """Calibrations of the judging annotators."""
 
     def do(self, title: str, service: str, method: str, request: Any) -> Any:
         """One operation as a task, under the run's policy; its result."""

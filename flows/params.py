@@ -50,6 +50,12 @@ class LoopParameters(BaseModel):
         GenderAnnotator.face_api, description="Judges perceived gender; took no part in steering."
     )
     judging_tone: ToneAnnotator = Field(ToneAnnotator.ita, description="Judges skin tone.")
+    calibrations: list[str] = Field(
+        [],
+        max_length=20,
+        description="calibrations/{id}: roles are filled from the annotators that these measured, and the "
+        "judging shares corrected for their errors.",
+    )
     audit_images: int = Field(2_000, ge=300, le=100_000, description="Unrejected samples per audit.")
     pilot_images: int = Field(
         600, ge=100, le=100_000, description="Samples of the new sampler by which its weights are set."

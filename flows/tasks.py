@@ -50,19 +50,29 @@ def start(method: str, request: Any, call: Callable[[Any], Operation[R]], salt: 
     raise PreconditionFailed(f"{method} failed 100 times for the same request; see {operation.name}")
 
 
+def submit_job(operation: Operation[R]) -> None:
+    """Has a training done as a Job where that is wanted (FAIRLOOP_TRAINING_JOBS) and none has it yet."""
+    asked = training_job.wanted()
+    if asked is None:
+        return
+    metadata = operation.metadata()
+    if not training_job.needs_job(metadata):
+        return
+    image = training_job.image_of(operation.name, asked)
+    job = training_job.manifest(operation.name, image, asked, metadata.attempt)
+    new = asyncio.run(training_job.submit(job))
+    get_run_logger().info("  %s as Job %s", "submitted" if new else "goes on", job["metadata"]["name"])
+
+
 def run(title: str, method: str, request: Any, call: Callable[[Any], Operation[R]], salt: str) -> R:
     """Waits for an operation, telling its progress in the log and as an artifact."""
     logger = get_run_logger()
     began = time.monotonic()
     operation = start(method, request, call, salt)
     logger.info("%s: %s", title, operation.name)
-    asked = training_job.wanted() if method.endswith(".fine_tune") else None
-    if asked is not None:
-        image = training_job.image_of(operation.name, asked)
-        new = asyncio.run(training_job.submit(training_job.manifest(operation.name, image, asked)))
-        logger.info(
-            "  %s as Job %s", "submitted" if new else "goes on", training_job.job_name(operation.name)
-        )
+    as_job = method.endswith(".fine_tune")
+    if as_job:
+        submit_job(operation)
     artifact = create_progress_artifact(progress=0.0, description=f"{title} ({operation.name})")
     spoken, last = began, ""
 
@@ -83,6 +93,8 @@ def run(title: str, method: str, request: Any, call: Callable[[Any], Operation[R
                 raise
             logger.info("  %s", error)
             operation = call(request)
+            if as_job:
+                submit_job(operation)
     else:
         raise FairloopError(f"{operation.name} was suspended three times")
     update_progress_artifact(artifact, progress=100.0)

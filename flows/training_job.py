@@ -1,8 +1,9 @@
 """A training as a Job of its own on a cluster: the same trainer as the servers spawn, under torchrun.
 
-The operation is started as ever. The Job claims its next attempt and goes on from its last checkpoint;
-whoever had it before, such as the server that took it first, is superseded and stops. When the Job dies
-for good, a server notices its silence and takes the operation over again.
+The operation is started as ever. A server with FAIRLOOP_TRAINING=external leaves it PENDING; the Job claims
+its next attempt and goes on from its last checkpoint. A server that trains by itself is superseded by the
+Job and stops. When a Job's process falls silent, a server sets the operation back to PENDING, or FAILED
+after the third; the Job's next pod claims it again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fairloop import names
 from fairloop.errors import InvalidInput, PreconditionFailed
+from fairloop.serving.record import JOB_OWNER
+from fairloop.v1 import common_pb2
 
 TRAINERS = ("generator", "recognizer")
 """Services that train."""
@@ -63,15 +66,29 @@ def command(operation: str, resources: TrainingResources, rendezvous: str) -> li
     return ["torchrun", *options, *trainer]
 
 
-def job_name(operation: str) -> str:
-    """One name for each operation, so that submitting it twice starts it once."""
-    return f"train-{operation.removeprefix('operations/')}"
+def job_name(operation: str, after: int = 0) -> str:
+    """One name for each operation and attempt that it follows: submitting it twice starts it once.
+
+    The Job of an attempt that was suspended lies there for a day; the next has another name.
+    """
+    return f"train-{operation.removeprefix('operations/')}" + (f"-{after}" if after else "")
 
 
-def manifest(operation: str, image: str, resources: TrainingResources | None = None) -> dict[str, Any]:
-    """The Job as Kubernetes takes it: restricted, without rights, with as many pods as there are nodes."""
+def needs_job(metadata: common_pb2.OperationMetadata) -> bool:
+    """Whether no Job has the training: it waits for one, or a server trains it until one comes."""
+    going = (common_pb2.OPERATION_STATE_PENDING, common_pb2.OPERATION_STATE_RUNNING)
+    return metadata.state in going and not metadata.owner.startswith(JOB_OWNER)
+
+
+def manifest(
+    operation: str, image: str, resources: TrainingResources | None = None, after: int = 0
+) -> dict[str, Any]:
+    """The Job as Kubernetes takes it: restricted, without rights, with as many pods as there are nodes.
+
+    `after` is the attempt that it follows, for its name.
+    """
     asked = resources or TrainingResources()
-    name, service = job_name(operation), service_of(operation)
+    name, service = job_name(operation, after), service_of(operation)
     labels = {
         "app.kubernetes.io/name": SHARED,
         "app.kubernetes.io/component": "job",
@@ -89,13 +106,16 @@ def manifest(operation: str, image: str, resources: TrainingResources | None = N
             "parallelism": asked.nodes,
             "activeDeadlineSeconds": round(asked.hours * 3_600),
             "ttlSecondsAfterFinished": 86_400,
-            "template": {"metadata": {"labels": labels}, "spec": _pod(operation, image, service, asked)},
+            # A pod that had to make way does not count as one that failed.
+            "podFailurePolicy": {
+                "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]
+            },
+            "template": {"metadata": {"labels": labels}, "spec": _pod(name, operation, image, asked)},
         },
     }
 
 
-def _pod(operation: str, image: str, service: str, asked: TrainingResources) -> dict[str, Any]:
-    name = job_name(operation)
+def _pod(name: str, operation: str, image: str, asked: TrainingResources) -> dict[str, Any]:
     gpus = {"nvidia.com/gpu": str(asked.gpus)} if asked.gpus else {}
     size = {"cpu": str(asked.cpus), "memory": f"{asked.memory_gib}Gi"}
     size["ephemeral-storage"] = f"{asked.scratch_gib}Gi"

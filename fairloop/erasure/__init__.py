@@ -352,6 +352,11 @@ def _reports(
         elif _descends(store, manifest.parents, set(plan["concerned"]), known):
             rewriting.marked(store, manifest, "outdated_by", name)
             outdated.append(manifest.name)
+    # A calibration holds counts alone: it names nobody.
+    for manifest in manifests(store, "calibrations/", "fairloop.calibration/1"):
+        if _descends(store, manifest.parents, set(plan["concerned"]), known):
+            rewriting.marked(store, manifest, "outdated_by", name)
+            outdated.append(manifest.name)
     return withdrawn, outdated
 
 

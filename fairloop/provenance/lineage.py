@@ -37,6 +37,7 @@ SCHEMAS = {
     "embeddings": "fairloop.embeddings/1",
     "predictions": "fairloop.predictions/1",
     "report": "fairloop.report/1",
+    "calibration": "fairloop.calibration/1",
 }
 """The newest schema of each kind that has a manifest."""
 

@@ -20,6 +20,7 @@ COLOURS = {
     "embeddings": "#dff0dc",
     "predictions": "#dff0dc",
     "report": "#fdeccb",
+    "calibration": "#fdeccb",
     "weights": "#eeeeee",
     "published set": "#eeeeee",
 }

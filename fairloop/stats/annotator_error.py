@@ -31,9 +31,23 @@ class Confusion:
 
     matrix: Floats
     trials: NDArray[np.int64] | None
+    factors: tuple[Confusion, ...] = ()
+    """The matrices of the single attributes, where this one is their Kronecker product."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing is known of the labelled set behind it, or behind a factor."""
+        return any(factor.exact for factor in self.factors) if self.factors else self.trials is None
 
     def draws(self, replicates: int, rng: np.random.Generator) -> Floats:
         """Matrices of shape (replicates, K, K) as other labelled sets of this size would give them."""
+        if self.factors:
+            product = self.factors[0].draws(replicates, rng)
+            for factor in self.factors[1:]:
+                found = np.einsum("rij,rkl->rikjl", product, factor.draws(replicates, rng))
+                size = product.shape[1] * len(factor.matrix)
+                product = np.asarray(found.reshape(replicates, size, size), dtype=np.float64)
+            return product
         if self.trials is None:
             return np.broadcast_to(self.matrix, (replicates, *self.matrix.shape))
         rows = [
@@ -84,13 +98,36 @@ def confusion_matrix(
             raise InvalidInput("confusion", "rows neither sum to 1 nor hold whole counts")
         trials = total.astype(np.int64)
     matrix = matrix / total[:, None]
+    _check_condition(matrix, max_condition)
+    return Confusion(matrix, trials)
+
+
+def _check_condition(matrix: Floats, most: float) -> None:
     condition = float(np.linalg.cond(matrix))
-    if not condition <= max_condition:
+    if not condition <= most:
         raise PreconditionFailed(
-            f"confusion matrix is near singular (condition number {condition:.3g} > {max_condition:g}): "
+            f"confusion matrix is near singular (condition number {condition:.3g} > {most:g}): "
             "the annotator's labels say too little about the truth to correct the shares"
         )
-    return Confusion(matrix, trials)
+
+
+def joint_confusion(factors: Sequence[Confusion], *, max_condition: float = MAX_CONDITION) -> Confusion:
+    """The confusion of cells made of several attributes, whose errors are taken as independent.
+
+    P(labels | truths) is then the product over the attributes: the matrix is
+    their Kronecker product, cells in the order of `itertools.product`. Its
+    condition number is the product of theirs; PreconditionFailed above
+    `max_condition`.
+    """
+    if not factors:
+        raise InvalidInput("factors", "is empty; at least one confusion is needed")
+    if len(factors) == 1:
+        return factors[0]
+    matrix = factors[0].matrix
+    for factor in factors[1:]:
+        matrix = np.asarray(np.kron(matrix, factor.matrix), dtype=np.float64)
+    _check_condition(matrix, max_condition)
+    return Confusion(matrix, None, tuple(factors))
 
 
 def _least_squares(matrix: Floats, observed: Floats) -> Floats:
@@ -191,9 +228,7 @@ def correct_for_annotator(
     rng = np.random.default_rng(seed)
     draws = corrected_draws(checked, rng.multinomial(images, q, size=replicates) / images, chosen, rng)
     low, high = np.quantile(draws, [0.025, 0.975], axis=0)
-    flags = (["outside_simplex"] if moved else []) + (
-        ["confusion_taken_as_exact"] if checked.trials is None else []
-    )
+    flags = (["outside_simplex"] if moved else []) + (["confusion_taken_as_exact"] if checked.exact else [])
     return Correction(
         shares=tuple(shares.tolist()),
         intervals=tuple(zip(low.tolist(), high.tolist(), strict=True)),

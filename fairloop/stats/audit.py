@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fairloop.errors import InvalidInput
 from fairloop.stats.annotator_error import (
+    Confusion,
     Method,
     confusion_matrix,
     corrected_draws,
@@ -217,7 +218,7 @@ def audit_distribution(
     target: Sequence[float] | Mapping[str, float] | None = None,
     clusters: Labels | None = None,
     requested: Labels | None = None,
-    confusion: Sequence[Sequence[float]] | Floats | None = None,
+    confusion: Confusion | Sequence[Sequence[float]] | Floats | None = None,
     method: Method | None = None,
     label_source: str = "",
     replicates: int = 1000,
@@ -236,7 +237,8 @@ def audit_distribution(
     requested : cell or prompt that each image was made for: requested × obtained, with
         intervals over the clusters of its images where it has several.
     confusion : counts or probabilities, rows true, columns label, in the order
-        of `cells`: shares are corrected as in `correct_for_annotator`.
+        of `cells`, or checked already (`confusion_matrix`, `joint_confusion`): shares
+        are corrected as in `correct_for_annotator`.
     label_source : who labelled, printed with every number and compared by `compare_audits`.
 
     Raises InvalidInput naming the image for an unknown label, and
@@ -279,14 +281,17 @@ def audit_distribution(
     flags = ["one_cluster"] if clustered and counts.clusters_behind(of_certain) == 1 else []
     summaries = {}
     if confusion is not None:
-        checked = confusion_matrix(confusion, k)
+        checked = confusion if isinstance(confusion, Confusion) else confusion_matrix(confusion, k)
+        if checked.matrix.shape != (k, k):
+            raise InvalidInput("confusion", f"shape {checked.matrix.shape} is not {(k, k)}, one row per cell")
         chosen = default_method(k) if method is None else method
         fixed, moved = corrected_shares(checked.matrix, shares, chosen)
         fixed_draws = corrected_draws(checked, drawn_shares, chosen, rng)
         ends = np.quantile(fixed_draws, [0.025, 0.975], axis=0).T
         corrected = [(float(p), (float(lo), float(hi))) for p, (lo, hi) in zip(fixed, ends, strict=True)]
         flags += ["outside_simplex"] if moved else []
-        flags += ["confusion_taken_as_exact"] if checked.trials is None else []
+        flags += ["confusion_taken_as_exact"] if checked.exact else []
+        flags += ["errors_taken_as_independent"] if checked.factors else []
         value = float(total_variation_rows(fixed, q))
         low, high = shifted_percentiles(total_variation_rows(fixed_draws, q), value)
         summaries["corrected_total_variation"] = Summary(

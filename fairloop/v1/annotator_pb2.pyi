@@ -251,3 +251,41 @@ class AnnotateResult(_message.Message):
     faces: int
     rejections: _containers.RepeatedCompositeFieldContainer[GateRejection]
     def __init__(self, annotations: _Optional[str] = ..., images: _Optional[int] = ..., statuses: _Optional[_Mapping[str, int]] = ..., annotators: _Optional[_Iterable[_Union[AnnotatorInfo, _Mapping]]] = ..., faces: _Optional[int] = ..., rejections: _Optional[_Iterable[_Union[GateRejection, _Mapping]]] = ...) -> None: ...
+
+class CalibrateRequest(_message.Message):
+    __slots__ = ("dataset", "sources", "groups", "changes", "cropped", "seed", "replicates", "request_id", "detached", "use")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    CROPPED_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    REPLICATES_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DETACHED_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    sources: _containers.RepeatedCompositeFieldContainer[_common_pb2.LabelSource]
+    groups: _containers.RepeatedScalarFieldContainer[str]
+    changes: _containers.RepeatedScalarFieldContainer[str]
+    cropped: bool
+    seed: int
+    replicates: int
+    request_id: str
+    detached: bool
+    use: _common_pb2.Use
+    def __init__(self, dataset: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[_common_pb2.LabelSource, _Mapping]]] = ..., groups: _Optional[_Iterable[str]] = ..., changes: _Optional[_Iterable[str]] = ..., cropped: _Optional[bool] = ..., seed: _Optional[int] = ..., replicates: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ...) -> None: ...
+
+class CalibrateResult(_message.Message):
+    __slots__ = ("calibration", "images", "sources", "summary_json", "warnings")
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_JSON_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    calibration: str
+    images: int
+    sources: _containers.RepeatedCompositeFieldContainer[_common_pb2.LabelSource]
+    summary_json: str
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, calibration: _Optional[str] = ..., images: _Optional[int] = ..., sources: _Optional[_Iterable[_Union[_common_pb2.LabelSource, _Mapping]]] = ..., summary_json: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...

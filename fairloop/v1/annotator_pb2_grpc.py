@@ -56,6 +56,11 @@ class AnnotatorServiceStub:
                 request_serializer=fairloop_dot_v1_dot_annotator__pb2.AnnotateRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.Calibrate = channel.unary_unary(
+                '/fairloop.v1.AnnotatorService/Calibrate',
+                request_serializer=fairloop_dot_v1_dot_annotator__pb2.CalibrateRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
 
 
 class AnnotatorServiceServicer:
@@ -92,6 +97,13 @@ class AnnotatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Calibrate(self, request, context):
+        """Measures how annotators err on a dataset whose labels are known.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AnnotatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +125,11 @@ def add_AnnotatorServiceServicer_to_server(servicer, server):
             'Annotate': grpc.unary_unary_rpc_method_handler(
                     servicer.Annotate,
                     request_deserializer=fairloop_dot_v1_dot_annotator__pb2.AnnotateRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'Calibrate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Calibrate,
+                    request_deserializer=fairloop_dot_v1_dot_annotator__pb2.CalibrateRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
     }
@@ -224,6 +241,33 @@ class AnnotatorService:
             target,
             '/fairloop.v1.AnnotatorService/Annotate',
             fairloop_dot_v1_dot_annotator__pb2.AnnotateRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Calibrate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairloop.v1.AnnotatorService/Calibrate',
+            fairloop_dot_v1_dot_annotator__pb2.CalibrateRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ReportResult(_message.Message):
-    __slots__ = ("report", "summary_json", "headline", "digest", "conventions")
+    __slots__ = ("report", "summary_json", "headline", "digest", "conventions", "consensus")
     class ConventionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -22,12 +22,14 @@ class ReportResult(_message.Message):
     HEADLINE_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     CONVENTIONS_FIELD_NUMBER: _ClassVar[int]
+    CONSENSUS_FIELD_NUMBER: _ClassVar[int]
     report: str
     summary_json: str
     headline: str
     digest: str
     conventions: _containers.ScalarMap[str, str]
-    def __init__(self, report: _Optional[str] = ..., summary_json: _Optional[str] = ..., headline: _Optional[str] = ..., digest: _Optional[str] = ..., conventions: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    consensus: str
+    def __init__(self, report: _Optional[str] = ..., summary_json: _Optional[str] = ..., headline: _Optional[str] = ..., digest: _Optional[str] = ..., conventions: _Optional[_Mapping[str, str]] = ..., consensus: _Optional[str] = ...) -> None: ...
 
 class GroupRates(_message.Message):
     __slots__ = ("group", "fmr", "fnmr", "impostor", "genuine", "accuracy")
@@ -126,7 +128,7 @@ class ComputeSummaryResponse(_message.Message):
     def __init__(self, summaries: _Optional[_Iterable[_Union[SummaryValue, _Mapping]]] = ..., conventions: _Optional[_Mapping[str, str]] = ..., flags: _Optional[_Iterable[str]] = ..., worst: _Optional[_Iterable[_Union[WorstGroups, _Mapping]]] = ...) -> None: ...
 
 class AuditDistributionRequest(_message.Message):
-    __slots__ = ("annotations", "sources", "target", "before_annotations", "role", "seed", "request_id", "detached", "clusters", "confusion", "use")
+    __slots__ = ("annotations", "sources", "target", "before_annotations", "role", "seed", "request_id", "detached", "clusters", "confusion", "use", "calibrations")
     class TargetEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -145,6 +147,7 @@ class AuditDistributionRequest(_message.Message):
     CLUSTERS_FIELD_NUMBER: _ClassVar[int]
     CONFUSION_FIELD_NUMBER: _ClassVar[int]
     USE_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATIONS_FIELD_NUMBER: _ClassVar[int]
     annotations: str
     sources: _containers.RepeatedCompositeFieldContainer[_common_pb2.LabelSource]
     target: _containers.ScalarMap[str, float]
@@ -156,7 +159,34 @@ class AuditDistributionRequest(_message.Message):
     clusters: str
     confusion: _containers.RepeatedCompositeFieldContainer[ConfusionRow]
     use: _common_pb2.Use
-    def __init__(self, annotations: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[_common_pb2.LabelSource, _Mapping]]] = ..., target: _Optional[_Mapping[str, float]] = ..., before_annotations: _Optional[str] = ..., role: _Optional[str] = ..., seed: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., clusters: _Optional[str] = ..., confusion: _Optional[_Iterable[_Union[ConfusionRow, _Mapping]]] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ...) -> None: ...
+    calibrations: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, annotations: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[_common_pb2.LabelSource, _Mapping]]] = ..., target: _Optional[_Mapping[str, float]] = ..., before_annotations: _Optional[str] = ..., role: _Optional[str] = ..., seed: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., clusters: _Optional[str] = ..., confusion: _Optional[_Iterable[_Union[ConfusionRow, _Mapping]]] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ..., calibrations: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class CompareAnnotatorsRequest(_message.Message):
+    __slots__ = ("annotations", "attributes", "annotators", "groups", "certainty", "listed", "seed", "replicates", "request_id", "detached", "use")
+    ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    ANNOTATORS_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    CERTAINTY_FIELD_NUMBER: _ClassVar[int]
+    LISTED_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    REPLICATES_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DETACHED_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
+    annotations: str
+    attributes: _containers.RepeatedScalarFieldContainer[str]
+    annotators: _containers.RepeatedScalarFieldContainer[str]
+    groups: _common_pb2.LabelSource
+    certainty: float
+    listed: int
+    seed: int
+    replicates: int
+    request_id: str
+    detached: bool
+    use: _common_pb2.Use
+    def __init__(self, annotations: _Optional[str] = ..., attributes: _Optional[_Iterable[str]] = ..., annotators: _Optional[_Iterable[str]] = ..., groups: _Optional[_Union[_common_pb2.LabelSource, _Mapping]] = ..., certainty: _Optional[float] = ..., listed: _Optional[int] = ..., seed: _Optional[int] = ..., replicates: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ...) -> None: ...
 
 class ConfusionRow(_message.Message):
     __slots__ = ("truth", "labels")

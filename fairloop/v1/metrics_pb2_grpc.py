@@ -67,6 +67,11 @@ class MetricsServiceStub:
                 request_serializer=fairloop_dot_v1_dot_metrics__pb2.FindLeaksRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.CompareAnnotators = channel.unary_unary(
+                '/fairloop.v1.MetricsService/CompareAnnotators',
+                request_serializer=fairloop_dot_v1_dot_metrics__pb2.CompareAnnotatorsRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
         self.RenderReport = channel.unary_unary(
                 '/fairloop.v1.MetricsService/RenderReport',
                 request_serializer=fairloop_dot_v1_dot_metrics__pb2.RenderReportRequest.SerializeToString,
@@ -122,6 +127,14 @@ class MetricsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CompareAnnotators(self, request, context):
+        """How far several annotators of one table agree, and their consensus as one
+        more annotator of a new table.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RenderReport(self, request, context):
         """One HTML page, with its plots, of other reports.
         """
@@ -160,6 +173,11 @@ def add_MetricsServiceServicer_to_server(servicer, server):
             'FindLeaks': grpc.unary_unary_rpc_method_handler(
                     servicer.FindLeaks,
                     request_deserializer=fairloop_dot_v1_dot_metrics__pb2.FindLeaksRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'CompareAnnotators': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareAnnotators,
+                    request_deserializer=fairloop_dot_v1_dot_metrics__pb2.CompareAnnotatorsRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
             'RenderReport': grpc.unary_unary_rpc_method_handler(
@@ -331,6 +349,33 @@ class MetricsService:
             target,
             '/fairloop.v1.MetricsService/FindLeaks',
             fairloop_dot_v1_dot_metrics__pb2.FindLeaksRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareAnnotators(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairloop.v1.MetricsService/CompareAnnotators',
+            fairloop_dot_v1_dot_metrics__pb2.CompareAnnotatorsRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,

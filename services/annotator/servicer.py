@@ -19,7 +19,7 @@ from fairloop.serving.settings import ServerSettings
 from fairloop.store import ObjectStore
 from fairloop.tables import FaceRow
 from fairloop.v1 import annotator_pb2, annotator_pb2_grpc
-from services.annotator import annotate
+from services.annotator import annotate, calibrate
 from services.annotator.engine import Chosen, Engine
 from services.annotator.messages import annotated_image, annotator_info, face_policy, unavailable
 from services.annotator.registry import DEFAULT
@@ -90,6 +90,11 @@ class AnnotatorServicer(annotator_pb2_grpc.AnnotatorServiceServicer):
     ) -> operations_pb2.Operation:
         return await started(self._server.runner, annotate.NAME, request)
 
+    async def Calibrate(  # noqa: N802
+        self, request: annotator_pb2.CalibrateRequest, context: Any
+    ) -> operations_pb2.Operation:
+        return await started(self._server.runner, calibrate.NAME, request)
+
     async def _described(self, chosen: Chosen, images: Sequence[bytes]) -> Sequence[FaceRow]:
         return await self._engine.described(images, chosen)
 
@@ -109,7 +114,7 @@ class AnnotatorServicer(annotator_pb2_grpc.AnnotatorServiceServicer):
 
 def methods(engine: Engine, settings: ServerSettings, store: ObjectStore, pools: Pools) -> Sequence[Method]:
     """The long-running methods of the annotator."""
-    return [annotate.make_method(engine, store, pools)]
+    return [annotate.make_method(engine, store, pools), calibrate.make_method(engine, store, pools)]
 
 
 def register(engine: Engine, server: Server, grpc_server: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairloop import names, taxonomy
+from fairloop import calibrations, names, taxonomy
 from fairloop.dataset import Dataset, open_dataset
 from fairloop.errors import InvalidInput, PreconditionFailed
 from fairloop.manifest import Manifest, inherited_terms
@@ -17,11 +17,12 @@ from fairloop.reporting.bundle import audit_files
 from fairloop.seeds import check_seed
 from fairloop.standalone.evaluation import Tell
 from fairloop.stats import audit_distribution, compare_audits
+from fairloop.stats.annotator_error import Confusion
 from fairloop.stats.audit_report import AuditReport
 from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS
 from fairloop.tables import input_digest
-from fairloop.v1 import metrics_pb2
+from fairloop.v1 import common_pb2, metrics_pb2
 from services.metrics.labels import cells_of, check_sources, image_labels, read_labels, source_text
 from services.metrics.reports import Made, inputs_of
 
@@ -45,12 +46,17 @@ def check(request: metrics_pb2.AuditDistributionRequest) -> None:
         raise InvalidInput("clusters", f"{request.clusters!r} is not one of {', '.join(CLUSTERS)}")
     if request.confusion:
         confusion_of(request.confusion, cells_of(request.sources))
+    if request.confusion and request.calibrations:
+        raise InvalidInput("calibrations", "and `confusion` both say how sources err; give one of them")
+    for name in request.calibrations:
+        names.check("calibration", name, "calibrations")
 
 
 def needed(request: metrics_pb2.AuditDistributionRequest) -> list[tuple[str, str]]:
     """Tables that must exist."""
     before = [(request.before_annotations, ANNOTATIONS)] if request.before_annotations else []
-    return [(request.annotations, ANNOTATIONS), *before]
+    measured = [(name, calibrations.SCHEMA) for name in request.calibrations]
+    return [(request.annotations, ANNOTATIONS), *before, *measured]
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,7 @@ def audit(store: ObjectStore, request: metrics_pb2.AuditDistributionRequest, tel
         change = compare_audits(before, report, of="faces")
         read.append(earlier.manifest)
         headline += f", from {_tv(before):.3f}"
+    read += [calibrations.load(store, name).manifest for name in request.calibrations]
     inputs = inputs_of(read)
     facts: dict[str, Any] = {
         "label_source": found.source,
@@ -84,6 +91,7 @@ def audit(store: ObjectStore, request: metrics_pb2.AuditDistributionRequest, tel
         "annotations": request.annotations,
         "sources": found.source,
         "sample": "unrejected samples",
+        **({"calibrations": list(request.calibrations)} if request.calibrations else {}),
     }
     tell("figures", 1, 2)
     files = audit_files(report, facts, change=change, before=before)
@@ -105,11 +113,24 @@ def shares(store: ObjectStore, request: metrics_pb2.AuditDistributionRequest, an
         target=dict(request.target) or None,
         clusters=clusters_of(dataset, request.clusters) if request.clusters else None,
         requested=[cell or None for cell in requested] if any(requested) else None,
-        confusion=confusion_of(request.confusion, cells) if request.confusion else None,
+        confusion=_errors(store, request, sources, cells),
         label_source=source_text(sources),
         seed=request.seed,
     )
     return Audited(report, source_text(sources), manifest)
+
+
+def _errors(
+    store: ObjectStore,
+    request: metrics_pb2.AuditDistributionRequest,
+    sources: Sequence[common_pb2.LabelSource],
+    cells: Sequence[str],
+) -> Confusion | NDArray[np.float64] | None:
+    """How the sources err, from calibrations or from the request; None where nobody says."""
+    if request.calibrations:
+        stored = [calibrations.load(store, name) for name in request.calibrations]
+        return calibrations.confusion_for(stored, sources)
+    return confusion_of(request.confusion, cells) if request.confusion else None
 
 
 def clusters_of(dataset: Dataset, what: str) -> list[str]:

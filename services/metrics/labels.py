@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fairloop import taxonomy
+from fairloop.calibrations import given_labels
 from fairloop.dataset import Dataset
 from fairloop.errors import InvalidInput, PreconditionFailed
 from fairloop.manifest import Manifest, load
@@ -86,7 +87,7 @@ def read_labels(
 
 
 def image_labels(table: pa.Table, sources: Sequence[common_pb2.LabelSource], dataset: Dataset) -> list[str]:
-    """Per image its cell, or no_face, uncertain, failed. Of several faces the largest counts.
+    """Per image its cell, or no_face, uncertain, failed. Of several faces the table's face 0 counts.
 
     Labels that came with the data need no face to be found.
     """
@@ -113,19 +114,8 @@ def attribute_labels(table: pa.Table, source: common_pb2.LabelSource, dataset: D
     if source.annotator != GIVEN:
         guesses: list[str | None] = table[guess_column(source.attribute, source.annotator)].to_pylist()
         return guesses
-    allowed = taxonomy.values(source.attribute)
-    given: dict[str, str | None] = {}
-    index = dataset.index
-    for image, labels in zip(index["image_id"].to_pylist(), index["labels"].to_pylist(), strict=True):
-        value = dict(labels or ()).get(source.attribute) or None
-        if value is not None and value not in allowed:
-            raise PreconditionFailed(
-                f"{dataset.name}/images/{image} came with {source.attribute} {value!r}; "
-                f"there are {', '.join(allowed)}"
-            )
-        given[image] = value
-    if not any(given.values()):
-        raise PreconditionFailed(f"no image of {dataset.name} came with a {source.attribute}")
+    labels = given_labels(dataset, source.attribute)
+    given = dict(zip(dataset.index["image_id"].to_pylist(), labels, strict=True))
     return [given[image] for image in table["image_id"].to_pylist()]
 
 

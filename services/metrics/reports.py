@@ -84,7 +84,7 @@ def commit(store: ObjectStore, prepared: Manifest) -> None:
         manifest.commit(store, prepared)
 
 
-def result(prepared: Manifest, made: Made) -> metrics_pb2.ReportResult:
+def result(prepared: Manifest, made: Made, consensus: str = "") -> metrics_pb2.ReportResult:
     """What the caller gets."""
     return metrics_pb2.ReportResult(
         report=prepared.name,
@@ -92,6 +92,7 @@ def result(prepared: Manifest, made: Made) -> metrics_pb2.ReportResult:
         headline=made.headline,
         digest=input_digest(made.inputs),
         conventions=made.summary.get("conventions", {}),
+        consensus=consensus,
     )
 
 

@@ -19,8 +19,9 @@ from fairloop.serving.server import Server, Service
 from fairloop.serving.settings import ServerSettings
 from fairloop.standalone.evaluation import Tell
 from fairloop.store import ObjectStore
+from fairloop.table_store import ANNOTATIONS
 from fairloop.v1 import metrics_pb2, metrics_pb2_grpc
-from services.metrics import audit, classification, leaks, render, summary, verification
+from services.metrics import agreement, audit, classification, leaks, render, summary, verification
 from services.metrics.reports import Made, commit, put_parts, result
 
 AUDIT = "MetricsService.AuditDistribution"
@@ -28,6 +29,7 @@ EVALUATE = "MetricsService.EvaluateVerification"
 CLASSIFY = "MetricsService.EvaluateClassification"
 COMPARE = "MetricsService.CompareRecognizers"
 LEAKS = "MetricsService.FindLeaks"
+AGREE = "MetricsService.CompareAnnotators"
 RENDER = "MetricsService.RenderReport"
 
 
@@ -68,6 +70,11 @@ class MetricsServicer(metrics_pb2_grpc.MetricsServiceServicer):
     ) -> operations_pb2.Operation:
         return await started(self._server.runner, LEAKS, request)
 
+    async def CompareAnnotators(  # noqa: N802
+        self, request: metrics_pb2.CompareAnnotatorsRequest, context: Any
+    ) -> operations_pb2.Operation:
+        return await started(self._server.runner, AGREE, request)
+
     async def RenderReport(  # noqa: N802
         self, request: metrics_pb2.RenderReportRequest, context: Any
     ) -> operations_pb2.Operation:
@@ -99,7 +106,25 @@ def methods(loaded: None, settings: ServerSettings, store: ObjectStore, pools: P
 
         return Method(name, request_type, validate, run, derives=False)
 
+    async def check_agreement(request: metrics_pb2.CompareAnnotatorsRequest) -> None:
+        agreement.check(request)
+        found = await pools.io(manifest.load, store, request.annotations, ANNOTATIONS)
+        agreement.compared(found, request.attributes, request.annotators)
+
+    async def run_agreement(operation: RunningOperation) -> metrics_pb2.ReportResult:
+        with progress_of(operation) as tell:
+            made = await pools.compute(agreement.compare, store, operation.request, tell)
+        try:
+            prepared = await pools.io(put_parts, store, made.report)
+            await operation.confirm()
+            consensus = await pools.io(made.publish)
+        finally:
+            made.table.discard()
+        await pools.io(commit, store, prepared)
+        return result(prepared, made.report, consensus)
+
     return [
+        Method(AGREE, metrics_pb2.CompareAnnotatorsRequest, check_agreement, run_agreement, derives=False),
         method(AUDIT, metrics_pb2.AuditDistributionRequest, audit.check, audit.needed, audit.audit),
         method(
             EVALUATE,

@@ -20,6 +20,7 @@ GOOD = {
     "embeddings": [f"embeddings/{VERSION}"],
     "predictions": [f"predictions/{VERSION}"],
     "report": [f"reports/{VERSION}"],
+    "calibration": [f"calibrations/{VERSION}"],
     "operation": ["operations/generator-" + "a2" * 13],
 }
 ARTICLES = {"operation": "an ", "annotations": "", "embeddings": "", "predictions": ""}

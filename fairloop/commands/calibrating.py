@@ -1,0 +1,137 @@
+"""`fairloop calibrate` and `fairloop agree`: how annotators err, and how far they agree.
+
+Both ask a service: what comes of them is a stored resource that audits can use.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fairloop.commands.options import where
+
+
+@click.command()
+@click.argument("dataset")
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    required=True,
+    metavar="ATTRIBUTE=ANNOTATOR",
+    help="Who is measured on which attribute; the images must have come with it; repeatable.",
+)
+@click.option(
+    "--by", "groups", multiple=True, help="Stability per value of this given attribute; repeatable."
+)
+@click.option(
+    "--change", "changes", multiple=True, help="exposure-1, exposure+1, blur, jpeg [all]; repeatable."
+)
+@click.option("--cropped", is_flag=True, help="Each image is one face that was cut out already.")
+@where
+def calibrate(
+    dataset: str,
+    sources: tuple[str, ...],
+    groups: tuple[str, ...],
+    changes: tuple[str, ...],
+    cropped: bool,
+    addresses: tuple[str, ...],
+    state_folder: Path,
+    as_json: bool,
+) -> None:
+    """Measure how annotators err on DATASET, whose labels are taken as true.
+
+    The calibration that is stored corrects the shares of audits by the same
+    version of the same annotators.
+    """
+    from fairloop.client import Client
+    from fairloop.commands.stored import resolved, teller
+    from fairloop.commands.surroundings import advised, surroundings
+    from fairloop.errors import FairloopError
+    from fairloop.store import ObjectStore
+    from fairloop.v1 import annotator_pb2, common_pb2
+
+    wanted = []
+    for text in sources:
+        attribute, equals, annotator = text.partition("=")
+        if not (attribute and equals and annotator):
+            raise click.BadParameter(f"{text!r} is not ATTRIBUTE=ANNOTATOR", param_hint="--source")
+        wanted.append(common_pb2.LabelSource(attribute=attribute, annotator=annotator))
+    with surroundings(state_folder, addresses), Client.from_environment() as client:
+        request = annotator_pb2.CalibrateRequest(
+            dataset=resolved(ObjectStore.from_environment(), dataset),
+            sources=wanted,
+            groups=groups,
+            changes=changes,
+            cropped=cropped,
+        )
+        try:
+            operation = client.annotator.calibrate(request)
+            click.echo(f"{operation.name}: measuring on {request.dataset}", err=True)
+            found = operation.result(on_progress=teller())
+        except FairloopError as error:
+            raise advised(error, "annotator") from error
+    if as_json:
+        click.echo(found.summary_json)
+        return
+    for warning in found.warnings:
+        click.echo(f"note: {warning}")
+    click.echo(f"{found.calibration}: {len(found.sources)} measured on {found.images:,} images")
+    click.echo(f"next: give {found.calibration} to an audit as `calibrations`, or to the loop")
+
+
+@click.command()
+@click.argument("annotations")
+@click.option("--attribute", "attributes", multiple=True, help="Compare this one [all that two guessed].")
+@click.option("--annotator", "annotators", multiple=True, help="Compare these [all]; repeatable.")
+@click.option("--by", metavar="ATTRIBUTE=ANNOTATOR", help="Who says which group an image is in, or `given`.")
+@click.option(
+    "--certainty",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Posterior probability below which the consensus is uncertain.",
+)
+@where
+def agree(
+    annotations: str,
+    attributes: tuple[str, ...],
+    annotators: tuple[str, ...],
+    by: str | None,
+    certainty: float,
+    addresses: tuple[str, ...],
+    state_folder: Path,
+    as_json: bool,
+) -> None:
+    """Say how far the annotators of the table ANNOTATIONS agree, and store their consensus.
+
+    The report lists the images that are worth a person's look, by name.
+    """
+    from fairloop.client import Client
+    from fairloop.commands.stored import teller
+    from fairloop.commands.surroundings import advised, surroundings
+    from fairloop.errors import FairloopError
+    from fairloop.v1 import common_pb2, metrics_pb2
+
+    request = metrics_pb2.CompareAnnotatorsRequest(
+        annotations=annotations, attributes=attributes, annotators=annotators, certainty=certainty
+    )
+    if by:
+        attribute, equals, annotator = by.partition("=")
+        if not (attribute and equals and annotator):
+            raise click.BadParameter(f"{by!r} is not ATTRIBUTE=ANNOTATOR", param_hint="--by")
+        request.groups.CopyFrom(common_pb2.LabelSource(attribute=attribute, annotator=annotator))
+    with surroundings(state_folder, addresses), Client.from_environment() as client:
+        try:
+            operation = client.metrics.compare_annotators(request)
+            click.echo(f"{operation.name}: comparing {annotations}", err=True)
+            found = operation.result(on_progress=teller())
+        except FairloopError as error:
+            raise advised(error, "metrics") from error
+    if as_json:
+        click.echo(found.summary_json)
+        return
+    click.echo(found.headline)
+    click.echo(f"consensus: {found.consensus}")
+    click.echo(f"next: fairloop report {found.report}")
