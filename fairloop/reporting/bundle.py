@@ -16,6 +16,14 @@ from typing import TYPE_CHECKING, Any
 from fairloop import exploration
 from fairloop.leaks.report import LeakReport
 from fairloop.reporting import page, sections
+from fairloop.reporting.aged_models import (
+    AgedModel,
+    aged_body,
+    aged_highlights,
+    aged_plots,
+    aged_section,
+    aged_tables,
+)
 from fairloop.reporting.document import Document, FaceRow, Provenance
 from fairloop.reporting.drawing import Plot
 from fairloop.reporting.exploration_tables import exploration_tables
@@ -223,6 +231,19 @@ def exploration_files(
     )
     files = _files(body, document, figures(document), exploration_tables(found))
     return {**files, "contact_sheet.png": sheet.png()} if sheet else files
+
+
+def aged_files(found: Sequence[AgedModel], facts: Facts) -> dict[str, bytes]:
+    """The files of recognisers on images over the years: the first is evaluated, a second its baseline."""
+    body = aged_body(found, facts)
+    document = Document(
+        title=facts.get("title", "Likeness over the years"),
+        limits=tuple(facts.get("notes", ())),
+        highlights=aged_highlights(found),
+        aged=aged_section(found, facts),
+        provenance=_provenance(facts, body),
+    )
+    return _files(body, document, aged_plots(found), aged_tables(found))
 
 
 def _provenance(facts: Facts, body: Mapping[str, Any]) -> tuple[Provenance, ...]:

@@ -13,7 +13,9 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
+from fairloop.reporting.aged import Aged
 from fairloop.reporting.explored import Explored
+from fairloop.reporting.labelled import Agreement, Calibrations
 from fairloop.reporting.leaked import Leaks
 from fairloop.reporting.measured import (
     Classification,
@@ -25,7 +27,7 @@ from fairloop.reporting.measured import (
     Verification,
 )
 
-Section = Literal["shares", "verification", "classification", "rates", "exploration"]
+Section = Literal["shares", "verification", "classification", "rates", "exploration", "aged"]
 """Where on the page a figure belongs."""
 
 
@@ -123,6 +125,9 @@ class Document(Part):
     classification: Classification | None = None
     rates: RateTable | None = None
     leaks: Leaks | None = None
+    aged: Aged | None = None
+    calibration: Calibrations | None = None
+    agreement: Agreement | None = None
     decisions: tuple[Decision, ...] = ()
     budget: tuple[BudgetLine, ...] = ()
     peak_memory_bytes: int | None = None

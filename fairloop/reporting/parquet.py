@@ -100,9 +100,9 @@ def comparison_tables(report: ComparisonReport) -> dict[str, bytes]:
             COMPARISON, "differences", Difference, list(report.differences.values())
         ),
         "pairs.parquet": records(COMPARISON, "pairs", PairChange, list(report.pairs)),
-        "values.parquet": table(COMPARISON, "values", {**arm, **_columns(ArmValue)}, values),
+        "values.parquet": table(COMPARISON, "values", {**arm, **columns_of(ArmValue)}, values),
         "groups.parquet": table(
-            COMPARISON, "groups", {**arm, "run": pa.int64(), **_columns(GroupRecord)}, groups
+            COMPARISON, "groups", {**arm, "run": pa.int64(), **columns_of(GroupRecord)}, groups
         ),
     }
 
@@ -160,7 +160,7 @@ def leak_tables(report: LeakReport) -> dict[str, bytes]:
 
 def records(schema: str, name: str, kind: type, rows: Sequence[Any]) -> bytes:
     """Dataclass records of one kind as a Parquet file."""
-    return table(schema, name, _columns(kind), [asdict(row) for row in rows])
+    return table(schema, name, columns_of(kind), [asdict(row) for row in rows])
 
 
 def table(schema: str, name: str, columns: Columns, rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -179,7 +179,7 @@ def table(schema: str, name: str, columns: Columns, rows: Sequence[Mapping[str, 
 _SCALARS: Mapping[Any, Any] = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
-def _columns(kind: type) -> dict[str, Any]:
+def columns_of(kind: type) -> dict[str, Any]:
     """Arrow types of a dataclass's fields."""
     hints = typing.get_type_hints(kind)
     return {field.name: _arrow(hints[field.name]) for field in fields(kind)}

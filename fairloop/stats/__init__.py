@@ -14,6 +14,7 @@ from fairloop.stats.attribute_gaps import AttributeGaps, SeveralAttributes, attr
 from fairloop.stats.audit import audit_distribution
 from fairloop.stats.audit_change import compare_audits
 from fairloop.stats.audit_report import AuditChange, AuditReport, CellRecord
+from fairloop.stats.calibration import Calibration, calibrate
 from fairloop.stats.classification import classification_fairness
 from fairloop.stats.classification_report import ClassificationRecord, ClassificationReport
 from fairloop.stats.compare import compare_recognizers, compare_reports
@@ -46,6 +47,7 @@ from fairloop.stats.lfw import LfwAccuracy, lfw_accuracy
 from fairloop.stats.pair_list import similarity_from_distance
 from fairloop.stats.pairs import evaluate_pairs
 from fairloop.stats.pairwise import PairwiseGap, pairwise_gaps
+from fairloop.stats.panel import Panel, annotator_panel
 from fairloop.stats.power import required_subjects
 from fairloop.stats.ranking import Ranking, ranking
 from fairloop.stats.rate_summaries import RateSummaries, summarise_rates
@@ -61,6 +63,7 @@ __all__ = [
     "AttributeGaps",
     "AuditChange",
     "AuditReport",
+    "Calibration",
     "CellRecord",
     "ClassificationRecord",
     "ClassificationReport",
@@ -76,6 +79,7 @@ __all__ = [
     "LfwAccuracy",
     "Options",
     "PairwiseGap",
+    "Panel",
     "Ranking",
     "RateCurve",
     "RateSummaries",
@@ -86,8 +90,10 @@ __all__ = [
     "Verdict",
     "VerificationReport",
     "agreement_by_group",
+    "annotator_panel",
     "attribute_gaps",
     "audit_distribution",
+    "calibrate",
     "classification_fairness",
     "clopper_pearson",
     "cohen_kappa",
