@@ -44,6 +44,8 @@ R = TypeVar("R")
 TRIES = 2
 """So often a piece is given to a process: one that ends both of them is not tried for ever."""
 
+CLOSED = "the compute processes were closed"
+
 ONE_THREAD = dict.fromkeys(
     ("FAIRLOOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
 )
@@ -110,7 +112,8 @@ class _Process:
         except (EOFError, OSError) as error:
             raise _Ended(self._how_it_ended()) from error
         if not succeeded:
-            raise self.answer
+            raised, self.answer = self.answer, None  # its traceback holds the message, which can be large
+            raise raised
         found: list[tuple[stages.Stage, float]] = told
         return found
 
@@ -138,7 +141,8 @@ class _Pool:
         self.pieces: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
         self.running: set[_Process] = set()
         self.closed = False
-        self.lock = threading.Lock()
+        # Re-entrant: `close` may be called by the garbage collector, in whichever thread it runs.
+        self.lock = threading.RLock()
         self._load = load
         self._arguments = arguments
 
@@ -160,7 +164,10 @@ class _Pool:
                 self._drop(process)
 
     def close(self) -> None:
-        """Ends the processes; what waits is cancelled, what is being computed fails."""
+        """Ends the processes; what waits fails, and so does what is being computed.
+
+        Nothing is cancelled: to the task that awaits it that would look as if it were cancelled itself.
+        """
         with self.lock:
             if self.closed:
                 return
@@ -169,8 +176,8 @@ class _Pool:
         with contextlib.suppress(queue.Empty):
             while True:
                 piece = self.pieces.get_nowait()
-                if piece is not None:
-                    piece.done.cancel()
+                if piece is not None and piece.done.set_running_or_notify_cancel():
+                    piece.done.set_exception(Unavailable(CLOSED))
         for process in running:
             process.kill()
         for _ in range(self.count):
@@ -179,7 +186,7 @@ class _Pool:
     def check_open(self) -> None:
         """Raises `Unavailable` once it is closed."""
         if self.closed:
-            raise Unavailable("the compute processes were closed")
+            raise Unavailable(CLOSED)
 
     def _started(self) -> _Process:
         process = _Process(self._load, self._arguments)
@@ -209,23 +216,23 @@ class _Pool:
                 if process is None:
                     process = self._started()
                 told = process.ask((piece.function, piece.value))
+                with stages.telling(piece.observer):
+                    for stage, seconds in [("queue", waited), *told] if piece.told else ():
+                        stages.tell(stage, seconds)
             except _Ended as ended:
                 assert process is not None
                 self._drop(process)
                 how, pid, process = str(ended), process.pid, None
                 if self.closed:
-                    piece.done.set_exception(Unavailable("the compute processes were closed"))
+                    piece.done.set_exception(Unavailable(CLOSED))
                     return None
                 log(logger, "compute process ended", pid=pid, how=how, attempt=attempt)
                 continue
             except Exception as error:
                 piece.done.set_exception(error)
                 return process
-            with stages.telling(piece.observer):
-                for stage, seconds in [("queue", waited), *told] if piece.told else ():
-                    stages.tell(stage, seconds)
-            piece.done.set_result(process.answer)
-            process.answer = None
+            answer, process.answer = process.answer, None
+            piece.done.set_result(answer)
             return process
         piece.done.set_exception(
             Unavailable(f"{TRIES} compute processes ended with the same work in hand ({how}); retry")
@@ -304,7 +311,9 @@ class ComputeProcesses(Generic[S]):
 
 def compute(descriptor: int, parent: int) -> None:
     """The body of a compute process: loads, then answers one message after another until nobody asks."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that started us
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Ctrl-C, or a stop of the whole process group, is for the one that started us: it may have to drain.
+        signal.signal(number, signal.SIG_IGN)
     if not end_with(parent, signal.SIGKILL):
         return
     pipe = Connection(descriptor)

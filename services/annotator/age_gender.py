@@ -15,6 +15,7 @@ time. They are made zero when the network is loaded.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -74,6 +75,13 @@ class AgeAndGender:
     def load(cls, attributes: Collection[str] = ("gender", "age")) -> Self:
         """The networks of the catalogue."""
         return cls(fetch("age-onnx"), fetch("gender-onnx"), attributes)
+
+    def part(self, attributes: Collection[str]) -> Self:
+        """This annotator with the networks of these attributes alone, which it shares; nothing is loaded."""
+        made = copy.copy(self)
+        made.attributes = tuple(attribute for attribute in self.attributes if attribute in attributes)
+        made._sessions = {attribute: self._sessions[attribute] for attribute in made.attributes}
+        return made
 
     def annotate(self, faces: Sequence[Face]) -> list[Mapping[str, Guess]]:
         """Gender and age of each face; the answer for a face does not depend on the others."""

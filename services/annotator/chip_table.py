@@ -28,7 +28,7 @@ from services.annotator.describe import look
 from services.annotator.detectors import FaceDetector
 from services.annotator.fairface import SOURCE, FairFace
 from services.annotator.folder_images import read_image
-from services.annotator.resumable_csv import ResumableCsv
+from services.annotator.resumable_csv import LONGEST_QUOTE, ResumableCsv
 
 FACES = "detected_faces"
 OUTPUTS = "test_outputs.csv"
@@ -53,6 +53,8 @@ SCORES = {
     "gender": "gender_scores_fair",
     "age": "age_scores_fair",
 }
+# A path of 100 characters for each of five million images.
+LARGEST_TABLE = 512 << 20
 # What Pillow writes a chip as, by the ending of the image it comes from.
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".webp": "WEBP"}
 
@@ -70,17 +72,24 @@ class Described:
 def image_paths(table: Path) -> list[str]:
     """The column `img_path` of a CSV file, each path once, in order.
 
-    Raises `NotFound` without the file and `InvalidInput` without the column or a path.
+    Raises `NotFound` without the file and `InvalidInput` without the column or a path,
+    or where the file is none of CSV.
     """
     if not table.is_file():
         raise NotFound(f"there is no file {table}")
+    if table.stat().st_size > LARGEST_TABLE:
+        raise InvalidInput(str(table), f"has more than {LARGEST_TABLE >> 20} MB; divide it")
     with table.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.DictReader(file)
-        if "img_path" not in (reader.fieldnames or ()):
+        try:
+            columns = ", ".join(reader.fieldnames or ["none"])[:LONGEST_QUOTE]
+            if "img_path" not in (reader.fieldnames or ()):
+                raise InvalidInput(str(table), f"has the columns {columns}; img_path is needed")
+            found = dict.fromkeys(row["img_path"] for row in reader if row["img_path"])
+        except csv.Error as error:
             raise InvalidInput(
-                str(table), f"has the columns {', '.join(reader.fieldnames or ['none'])}; img_path is needed"
-            )
-        found = dict.fromkeys(row["img_path"] for row in reader if row["img_path"])
+                str(table), f"line {reader.reader.line_num} is none of a CSV file ({error})"
+            ) from error
     if not found:
         raise InvalidInput(str(table), "has no path in its column img_path")
     return list(found)
@@ -95,12 +104,13 @@ def describe_list(
 ) -> Iterator[Described]:
     """Describes the images that the folder's report lacks; yields after each, with the counts so far."""
     (output / FACES).mkdir(parents=True, exist_ok=True)
-    stems = chip_stems(paths)
     with (
         ResumableCsv(output / REPORT, REPORT_COLUMNS, "img_path") as report,
         ResumableCsv(output / OUTPUTS, COLUMNS, "img_path", report.done) as outputs,
     ):
         before, images, faces, without = len(report.done), 0, 0, 0
+        # Chips of earlier runs keep their names, whatever the list has become since.
+        stems = chip_stems(list(dict.fromkeys([*report.done, *paths])))
         for path in paths:
             if path in report.done:
                 continue

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from fairloop.tables import FaceRow
 from services.annotator import detectors, registry
 from services.annotator.describe import Picture, ask, look
-from services.annotator.face import Annotator, Face
+from services.annotator.face import Annotator, Face, Separable
 
 Asked = tuple[str, tuple[str, ...] | None]
-"""Name of an annotator, and the attributes without whose networks it is to be loaded; None: all there are."""
+"""Name of an annotator, and the attributes of which it is asked; None: all that it has."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,6 @@ class Core:
         """Loads the named annotators and the detector."""
         self.detector = detectors.load()
         self._annotators = {annotator.name: annotator for annotator in registry.load(names)}
-        self._part = functools.cache(self._load_part)
 
     def facts(self) -> tuple[Facts, list[Facts]]:
         """Of the detector, and of each annotator."""
@@ -63,16 +62,14 @@ class Core:
         seen = [
             look(image, self.detector, cropped=piece.cropped, policy=piece.policy) for image in piece.images
         ]
-        annotators = [self._part(*asked) for asked in piece.asked]
+        annotators = [part(self._annotators[name], attributes) for name, attributes in piece.asked]
         guesses = iter(ask(annotators, [face for one in seen for face in one.faces]))
         return [Described(one.row(guesses), tuple(one.faces) if piece.faces else ()) for one in seen]
 
-    def _load_part(self, name: str, attributes: tuple[str, ...] | None) -> Annotator:
-        """An annotator, without the networks of unwanted attributes."""
-        if attributes is None:
-            return self._annotators[name]
-        (part,) = registry.load([name], attributes)
-        return part
+
+def part(annotator: Annotator, attributes: tuple[str, ...] | None) -> Annotator:
+    """An annotator, without the networks of unwanted attributes; None: all of it."""
+    return annotator if attributes is None else cast(Separable, annotator).part(attributes)
 
 
 def facts(annotator: Annotator) -> Facts:

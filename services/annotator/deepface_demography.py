@@ -12,6 +12,7 @@ bit.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -88,6 +89,13 @@ class DeepFaceDemography:
     def load(cls, attributes: Collection[str] = tuple(CLASSES)) -> Self:
         """The networks of the catalogue for these attributes."""
         return cls({name: fetch(WEIGHTS[name]) for name in CLASSES if name in attributes})
+
+    def part(self, attributes: Collection[str]) -> Self:
+        """This annotator with the networks of these attributes alone, which it shares; nothing is loaded."""
+        made = copy.copy(self)
+        made.attributes = tuple(attribute for attribute in self.attributes if attribute in attributes)
+        made._sessions = {attribute: self._sessions[attribute] for attribute in made.attributes}
+        return made
 
     def annotate(self, faces: Sequence[Face]) -> list[Mapping[str, Guess]]:
         """The guesses of each face; `InvalidInput` names a face whose box holds no pixel."""

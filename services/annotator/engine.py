@@ -71,12 +71,16 @@ class Engine:
 
         Raises what `registry.load` raises.
         """
-        here = [name for name in dict.fromkeys(names) if registry.entry(name).in_server]
+        here = [name for name in names if registry.entry(name).in_server]
         there = [name for name in names if name not in here]
         self._processes: ComputeProcesses[Core] = ComputeProcesses(Core, there, count=processes)
-        self._own: dict[Asked, Annotator] = {(a.name, None): a for a in registry.load(here)}
+        self._own = {annotator.name: annotator for annotator in registry.load(here)}
         self._turn = ThreadPoolExecutor(1, thread_name_prefix="annotators")
-        self._processes.start()
+        try:
+            self._processes.start()
+        except BaseException:
+            self._processes.close()
+            raise
         self.detector, facts = self._processes.submit(core.facts_of, None).result()
         self._annotators = {one.name: one for one in (*facts, *map(core.facts, self._own.values()))}
 
@@ -151,8 +155,8 @@ class Engine:
     def begin(self, images: Sequence[Picture], chosen: Chosen) -> Describing:
         """Hands the images to the processes; the next batch may follow before the rows are taken."""
         asked = [self._asked(one) for one in chosen.annotators]
-        there = tuple(one for one in asked if one[0] not in self._names_here())
-        here = [one for one in asked if one not in there]
+        there = tuple(one for one in asked if one[0] not in self._own)
+        here = [core.part(self._own[name], parts) for name, parts in asked if name in self._own]
         # An error does not cross to another process as what it is; there is nothing to compute on it either.
         readable = [image for image in images if not isinstance(image, UnreadableImage)]
         parts = [
@@ -161,20 +165,11 @@ class Engine:
             )
             for piece in pieces(readable, self._processes.count)
         ]
-        return Describing(images, parts, [self._part(*one) for one in here], self._turn, chosen)
+        return Describing(images, parts, here, self._turn, chosen)
 
     def _asked(self, wanted: Facts) -> Asked:
         everything = wanted.attributes == self._annotators[wanted.name].attributes
         return wanted.name, None if everything else wanted.attributes
-
-    def _names_here(self) -> set[str]:
-        return {name for name, _ in self._own}
-
-    def _part(self, name: str, attributes: tuple[str, ...] | None) -> Annotator:
-        """An annotator of this process, without the networks of unwanted attributes."""
-        if (name, attributes) not in self._own:
-            (self._own[name, attributes],) = registry.load([name], attributes)
-        return self._own[name, attributes]
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import dlib  # type: ignore[import-untyped]
 import numpy as np
@@ -72,3 +72,11 @@ class Annotator(Protocol):
     attributes: tuple[str, ...]
 
     def annotate(self, faces: Sequence[Face]) -> list[Mapping[str, Guess]]: ...
+
+
+class Separable(Annotator, Protocol):
+    """An annotator that can leave out the networks of attributes that nobody asked for."""
+
+    def part(self, attributes: Collection[str]) -> Self:
+        """The same annotator with these of its attributes alone; it shares its networks."""
+        ...

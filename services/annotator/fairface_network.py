@@ -46,9 +46,11 @@ def load_network(checkpoint: Path, device: str = "cpu") -> nn.Module:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what its reader happened to meet
         raise InvalidInput("checkpoint", f"{checkpoint.name} is no state dict ({_first(error)})") from error
-    network = resnet34(weights=None, num_classes=ANSWERS)
+    with torch.device("meta"):  # random weights take longer to draw than these to read
+        network = resnet34(weights=None, num_classes=ANSWERS)
     try:
-        network.load_state_dict(state)
+        network.load_state_dict(state, assign=True)
+        network.float()
     except (RuntimeError, TypeError, AttributeError) as error:
         raise InvalidInput(
             "checkpoint", f"{checkpoint.name} is no ResNet-34 with {ANSWERS} answers ({_first(error)})"

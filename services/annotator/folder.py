@@ -47,6 +47,13 @@ from services.annotator.folder_page import OUTCOMES, percent, render, words
 from services.annotator.folder_progress import progress
 from services.annotator.folder_tables import ImageIds, ImageTables, reason_of, write_shares
 
+HOG = {
+    "score": detector.THRESHOLD,
+    "score_up_to_256_pixels": detector.FEW_WINDOWS_THRESHOLD,
+    "largest_side": detector.LARGEST_SIDE,
+}
+"""Of `dlib_hog`; the other detectors have their numbers in their own files."""
+
 LIBRARIES = ("dlib-bin", "numpy", "onnxruntime", "pillow", "pyarrow", "scipy")
 
 
@@ -188,7 +195,7 @@ def audit_folder(options: Options, console: Console, clock: Clock = utc_now) -> 
             "skipped": listing.skipped,
             "annotators": _listed(annotators),
             "detector": {"name": engine.detector.name, "version": engine.detector.version},
-            "thresholds": _thresholds(options.annotators),
+            "thresholds": _thresholds(options.annotators, engine.detector.name),
             "agreement": agreements(seen.tally),
             "distances": folder_shares.distances(seen.tally, versions) if options.uniform else [],
             "producer": producer(*LIBRARIES),
@@ -270,7 +277,7 @@ def _listed(annotators: Sequence[Facts]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _thresholds(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _thresholds(names: Sequence[str], finder: str) -> dict[str, dict[str, Any]]:
     """The numbers that decide, by what they belong to; the versions stand for all of them."""
     rules = {
         "skin_tone": {
@@ -281,11 +288,7 @@ def _thresholds(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
     return {
         "images": {"most_pixels": MAX_PIXELS, "formats": list(images.FORMATS)},
-        "detector": {
-            "score": detector.THRESHOLD,
-            "score_up_to_256_pixels": detector.FEW_WINDOWS_THRESHOLD,
-            "largest_side": detector.LARGEST_SIDE,
-        },
+        **({"detector": HOG} if finder == detector.Detector.name else {}),
         "exposures": {"stops": list(skin.EXPOSURES), "most_skin_clipped": skin.MOST_CLIPPED},
         **{name: rule for name, rule in rules.items() if name in names},
     }

@@ -52,8 +52,12 @@ def audit_prompts(
     """Describes the pictures in the subfolders of `root` that the table lacks; yields after each.
 
     With `drawn`, each picture with a face is written there too, under its own
-    path. Raises `InvalidInput` when there is no picture in a subfolder.
+    path with `.png` behind it where it is no PNG. Raises `InvalidInput` when there
+    is no picture in a subfolder, or when `drawn` lies in `root`: the next run would
+    take what is drawn for pictures of a prompt.
     """
+    if drawn is not None and drawn.resolve().is_relative_to(root.resolve()):
+        raise InvalidInput("drawn", f"{drawn} lies in {root}, the folder of pictures; name one beside it")
     listing = list_images(root)
     paths = [path for path in listing.images if group_of(path) != TOP]
     if not paths:
@@ -74,7 +78,7 @@ def audit_prompts(
                     decode(data),
                     seen,
                     f"{row['gender']},{row['age']}",
-                    drawn / Path(path).with_suffix(".png"),
+                    drawn / (path if path.lower().endswith(".png") else f"{path}.png"),
                 )
             rows.add([{"prompt": group_of(path), "path": name, **row}])
             images, without = images + 1, without + (not seen.looked)

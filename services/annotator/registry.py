@@ -20,8 +20,8 @@ class Entry:
 
     `source` is module:class; the module is imported when the annotator is
     loaded, and the class has a classmethod `load()` that fetches its own
-    weights. `separable`: its `load` takes the attributes that are wanted, and
-    leaves out the networks of the others. `weights` are the entries of the
+    weights. `separable`: its `load` and its `part` take the attributes that are
+    wanted, and leave out the networks of the others. `weights` are the entries of the
     catalogue of models that it fetches: their terms are inherited.
 
     `extra` is the extra of the package `fairloop` that brings `modules`, where

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from fairloop.errors import InvalidInput, PreconditionFailed
+
+LONGEST_QUOTE = 200
+"""So many characters of another file's first line stand in an error."""
 
 
 class ResumableCsv:
@@ -27,8 +30,8 @@ class ResumableCsv:
         With `finished`, it is cut off at the first row of another key: where a
         key has several rows, a killed run may have left some of them.
 
-        Raises `InvalidInput` when it has other columns, and `PreconditionFailed`
-        when it cannot be written.
+        Raises `InvalidInput` when it is another file, which is left as it is, and
+        `PreconditionFailed` when it cannot be written.
         """
         self.path, self._columns = path, tuple(columns)
         self.done: dict[str, None] = {}
@@ -50,9 +53,7 @@ class ResumableCsv:
         self.done.update({str(row[self._key]): None for row in rows})
 
     def _write(self, rows: Sequence[Sequence[str]]) -> None:
-        lines = _Lines()
-        csv.writer(lines, lineterminator="\n").writerows(rows)
-        self._file.write("".join(lines).encode("utf-8", "surrogateescape"))
+        self._file.write(_encoded(rows))
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -66,22 +67,32 @@ class ResumableCsv:
             line = data[end:start]
             if line.count(b'"') % 2:
                 continue  # a cell may hold a line's end: a row is whole when its quotes are closed
-            row = next(csv.reader([line.decode("utf-8", "surrogateescape")]))
+            row = self._row(line)
             if header is None:
                 header = row
                 if tuple(row) != self._columns:
-                    raise InvalidInput(
-                        str(self.path),
-                        f"has the columns {', '.join(row)}; this writes {', '.join(self._columns)}. "
-                        "Name another file, or move that one away",
-                    )
+                    raise self._another(f"has the columns {', '.join(row)[:LONGEST_QUOTE]}")
                 place = row.index(key)
             elif len(row) != len(self._columns) or (finished is not None and row[place] not in finished):
                 break
             else:
                 self.done[row[place]] = None
             end = start
+        if header is None and not _encoded([self._columns]).startswith(data):
+            raise self._another("holds something else than a table")
         return end
+
+    def _row(self, line: bytes) -> list[str]:
+        try:
+            return next(csv.reader([line.decode("utf-8", "surrogateescape")]))
+        except csv.Error as error:
+            raise self._another(f"has a line that is none of a CSV file ({error})") from error
+
+    def _another(self, what: str) -> InvalidInput:
+        return InvalidInput(
+            str(self.path),
+            f"{what}; this writes {', '.join(self._columns)}. Name another file, or move that one away",
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -92,9 +103,21 @@ class ResumableCsv:
         self._file.close()
 
 
+def _encoded(rows: Iterable[Sequence[str]]) -> bytes:
+    """Rows as the bytes of a file; a cell with a line's end of any kind stands in quotes."""
+    lines = _Lines()
+    csv.writer(lines, lineterminator=_Lines.END).writerows(rows)
+    return "".join(lines).encode("utf-8", "surrogateescape")
+
+
 class _Lines(list[str]):
-    """Takes the lines of `csv.writer`."""
+    """Takes the lines of `csv.writer`, which quotes cells that hold a character of its own line end.
+
+    Its reader takes no bare carriage return outside of quotes.
+    """
+
+    END = "\r\n"
 
     def write(self, line: str) -> int:
-        self.append(line)
+        self.append(line.removesuffix(self.END) + "\n")
         return len(line)

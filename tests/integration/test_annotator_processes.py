@@ -69,7 +69,7 @@ def seconds_computed(pid: int) -> float:
 
 
 def test_a_compute_process_that_is_killed_in_the_middle_changes_no_row(annotator: Annotator) -> None:
-    dataset = rendered_dataset(annotator.store, "faces", 8, 12)
+    dataset = rendered_dataset(annotator.store, "faces", 4, 12)
     client = AnnotatorClient("annotator", annotator.address)
     before = annotator.computing()
     assert len(before) == 2
@@ -103,7 +103,7 @@ def test_a_compute_process_that_is_killed_in_the_middle_changes_no_row(annotator
 def test_an_annotator_of_another_device_computes_here_with_faces_found_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    faces = [face for subject in pngs(2, 12, 1) for face in subject]
+    faces = [face for subject in pngs(4, 12, 1)[:2] for face in subject]
     images: list[Picture] = [*faces[:9], b"no image", ImageTooLarge("from its header"), *faces[9:]]
     expected = describe(images, registry.load(ANNOTATORS), Detector.load())
     monkeypatch.setenv("FAIRLOOP_DEVICE", "cuda")
@@ -119,8 +119,8 @@ def test_an_annotator_of_another_device_computes_here_with_faces_found_there(
 
 def test_a_single_image_gets_the_same_answer_in_any_company(annotator: Annotator) -> None:
     client = AnnotatorClient("annotator", annotator.address)
-    faces = [data for _, data in rendered_dataset(annotator.store, "few", 2, 12).images()]
-    items = [ImageItem(item_id=str(k), image=face) for k, face in enumerate(faces)]
+    faces = [data for _, data in rendered_dataset(annotator.store, "few", 4, 12).images()]
+    items = [ImageItem(item_id=str(k), image=face) for k, face in enumerate(faces[:12])]
     together = client.annotate_images(AnnotateImagesRequest(images=items, annotators=ANNOTATORS))
     for item, expected in list(zip(items, together.images, strict=True))[:4]:
         alone = client.annotate_images(AnnotateImagesRequest(images=[item], annotators=ANNOTATORS))

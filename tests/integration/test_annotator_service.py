@@ -6,7 +6,6 @@ import io
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from torchvision.models import resnet34
 from fairloop.client import AnnotatorClient
 from fairloop.dataset import DatasetWriter
 from fairloop.dataset import Image as Stored
-from fairloop.errors import InvalidInput, NotFound, PreconditionFailed
+from fairloop.errors import InvalidInput, PreconditionFailed
 from fairloop.models import entry, fetch, local_path, put
 from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS, read_table
@@ -45,7 +44,7 @@ class Served:
     store: ObjectStore
 
     def describe(
-        self, image: bytes, policy: annotator_pb2.FacePolicy, annotators: tuple[str, ...] = ("fairface",)
+        self, image: bytes, policy: annotator_pb2.FacePolicy, annotators: tuple[str, ...] = ("ita",)
     ) -> annotator_pb2.AnnotatedImage:
         item = annotator_pb2.ImageItem(item_id="one", image=image)
         request = annotator_pb2.AnnotateImagesRequest(
@@ -102,22 +101,22 @@ def middle(face: annotator_pb2.FaceDescription) -> NDArray[np.float64]:
 
 
 def agree(one: annotator_pb2.FaceDescription, other: annotator_pb2.FaceDescription) -> None:
-    """The same face with the same labels; a network's last bits depend on the batch."""
+    """The same face with the same labels of one annotator; `other` may have those of more."""
     assert (one.box, one.status, one.quality) == (other.box, other.status, other.quality)
-    for guess, same in zip(one.perceived, other.perceived, strict=True):
-        assert (guess.source, guess.label) == (same.source, same.label)
-        assert list(guess.probabilities) == pytest.approx(list(same.probabilities), abs=1e-4)
+    assert one.perceived
+    for guess in one.perceived:
+        assert guess in other.perceived
 
 
 def test_the_policy_decides_which_of_six_people_is_described(served: Served, group: bytes) -> None:
-    every = served.describe(group, ALL)
+    every = served.describe(group, ALL, ("fairface", "ita"))
     faces = [every.face, *every.more_faces]
     assert len(faces) == 6
     areas = [(face.box[2] - face.box[0]) * (face.box[3] - face.box[1]) for face in faces]
     assert areas == sorted(areas, reverse=True)
     for face in faces:
         assert face.faces_found == 6
-        assert {p.source.attribute for p in face.perceived} == ATTRIBUTES
+        assert {p.source.attribute for p in face.perceived} == {*ATTRIBUTES, "skin_tone_band"}
     largest = served.describe(group, LARGEST)
     agree(largest.face, every.face)
     assert not largest.more_faces
@@ -213,15 +212,6 @@ def test_an_annotator_without_its_package_says_which_command_installs_it(
         registry.load([name])
     assert command in str(caught.value)
     assert command in registry.remedy(name)
-
-
-@pytest.mark.parametrize("name", [name for name in registry.ANNOTATORS if name not in registry.DEFAULT])
-def test_an_annotator_without_its_weights_says_which_command_puts_them_in_place(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FAIRLOOP_CACHE", str(tmp_path))
-    with pytest.raises(NotFound, match=r"fairloop models put \S+ \S+"):
-        registry.load([name])
 
 
 def test_a_server_that_is_told_no_names_loads_what_needs_no_extra_package() -> None:

@@ -127,11 +127,16 @@ def test_what_networks_of_one_base_have_in_common_is_computed_once_with_the_same
     assert operations == ["Transpose", "Conv", "Relu", "MaxPool", "Flatten"]
     for head in parts.heads.values():
         assert [node.op_type for node in onnx.load_model_from_string(head).graph.node] == ["Gemm", "Softmax"]
-    together = DeepFaceDemography(files).annotate(faces)
+    annotator = DeepFaceDemography(files)
+    together = annotator.annotate(faces)
     for attribute, path in files.items():
         alone = DeepFaceDemography({attribute: path}).annotate(faces)
         for one, other in zip(together, alone, strict=True):
             assert one[attribute].probabilities == pytest.approx(other[attribute].probabilities, abs=1e-6)
+        part = annotator.part([attribute])
+        assert (part.attributes, part.version) == ((attribute,), annotator.version)
+        assert part.annotate(faces) == [{attribute: one[attribute]} for one in together]
+    assert annotator.attributes == ("gender", "race6", "age")
 
 
 def test_networks_that_share_no_weights_are_left_as_they_are(paths: dict[str, Path]) -> None:

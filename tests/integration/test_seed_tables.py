@@ -29,12 +29,18 @@ from tests.support.tiny_annotators import caffe_network, clip_folder, deepface_n
 # seeds.md, 0.1
 RACES = ("White", "Black", "Latino_Hispanic", "East Asian", "Southeast Asian", "Indian", "Middle Eastern")
 Rows = list[dict[str, str]]
-DLIB = ("dlib-landmarks-5",)
+Box = tuple[float, float, float, float]
 
 
 @pytest.fixture(scope="module")
 def photograph() -> NDArray[np.uint8]:
     return decode(fetch("insightface-t1").read_bytes())
+
+
+@pytest.fixture(scope="module")
+def boxes(photograph: NDArray[np.uint8]) -> list[Box]:
+    """Of the photograph's people, the largest first."""
+    return [found.box for found in Detector.load().detect(photograph)]
 
 
 @pytest.fixture(scope="module")
@@ -77,21 +83,22 @@ def read(path: Path) -> Rows:
         return list(csv.DictReader(file))
 
 
-def cut(photograph: NDArray[np.uint8], index: int) -> Image.Image:
+def cut(photograph: NDArray[np.uint8], box: Box) -> Image.Image:
     """One of the photograph's people, with a wide margin."""
-    left, top, right, bottom = (int(edge) for edge in Detector.load().detect(photograph)[index].box)
+    left, top, right, bottom = (int(edge) for edge in box)
     side = (right - left) // 2
-    box = (max(left - side, 0), max(top - side, 0), right + side, bottom + side)
-    return Image.fromarray(photograph).crop(box)
+    return Image.fromarray(photograph).crop(
+        (max(left - side, 0), max(top - side, 0), right + side, bottom + side)
+    )
 
 
 def test_a_list_of_images_becomes_chips_scores_and_boxes_in_the_original_pixels(
-    photograph: NDArray[np.uint8], tmp_path: Path
+    photograph: NDArray[np.uint8], boxes: list[Box], tmp_path: Path
 ) -> None:
     images = tmp_path / "in"
     (images / "other").mkdir(parents=True)
-    cut(photograph, 0).save(images / "a.b.jpg", quality=95)
-    cut(photograph, 1).save(images / "other" / "a.b.png")
+    cut(photograph, boxes[0]).save(images / "a.b.jpg", quality=95)
+    cut(photograph, boxes[1]).save(images / "other" / "a.b.png")
     Image.new("RGB", (300, 200), "grey").save(images / "nobody.png")
     (images / "broken.png").write_bytes(b"\x89PNG")
     paths = [str(images / name) for name in ("other/a.b.png", "nobody.png", "a.b.jpg", "broken.png")]
@@ -123,15 +130,7 @@ def test_a_list_of_images_becomes_chips_scores_and_boxes_in_the_original_pixels(
         "detected_faces/a.b-2_face0.jpg",
     ]
     words = {
-        "race": [
-            "White",
-            "Black",
-            "Latino_Hispanic",
-            "East Asian",
-            "Southeast Asian",
-            "Indian",
-            "Middle Eastern",
-        ],
+        "race": list(RACES),
         "race4": ["White", "Black", "Asian", "Indian"],
         "gender": ["Male", "Female"],
         "age": ["0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70+"],
@@ -210,12 +209,12 @@ def test_s1s_columns_hold_its_prompts_indices_and_every_probability(
 
 
 def test_a_folder_of_folders_becomes_one_table_with_a_dash_where_there_is_no_face_and_boxes_drawn(
-    photograph: NDArray[np.uint8], tmp_path: Path
+    photograph: NDArray[np.uint8], boxes: list[Box], tmp_path: Path
 ) -> None:
     root = tmp_path / "prompts"
     for index, name in enumerate(("ceo", "doctor", "nurse")):
         (root / name).mkdir(parents=True)
-        cut(photograph, index).save(root / name / f"{name}_0.png")
+        cut(photograph, boxes[index]).save(root / name / f"{name}_0.png")
         (root / name / "notes.txt").write_text("no picture")
     Image.new("RGB", (80, 80)).save(root / "ceo" / "ceo_1.png")
     Image.fromarray(photograph).save(root / "nurse" / "nurse_1.png")
@@ -248,7 +247,7 @@ def test_a_folder_of_folders_becomes_one_table_with_a_dash_where_there_is_no_fac
     with Image.open(drawn / "nurse" / "nurse_1.png") as image:
         marked = np.asarray(image)
     assert marked.shape == photograph.shape
-    left, top, right, bottom = (round(edge) for edge in Detector.load().detect(photograph)[0].box)
+    left, top, right, bottom = (round(edge) for edge in boxes[0])
     middle = (top + bottom) // 2, (left + right) // 2
     for place in ((middle[0], left), (middle[0], right - 1), (top, middle[1]), (bottom - 1, middle[1])):
         assert tuple(marked[place]) == (0, 255, 0)
@@ -266,8 +265,12 @@ def test_what_is_not_named_or_names_nothing_is_said(tmp_path: Path) -> None:
     assert "there is no file" in fairloop("--csv", str(tmp_path / "in.csv")).output
     (tmp_path / "in.csv").write_text("path\nx.png\n")
     assert "has the columns path; img_path is needed" in fairloop("--csv", str(tmp_path / "in.csv")).output
+    (tmp_path / "in.csv").write_text("img_path\n" + "x" * 200_000)
+    assert "line 2 is none of a CSV file" in fairloop("--csv", str(tmp_path / "in.csv")).output
+    inside = ("--output", str(tmp_path / "o.csv"), "--drawn", str(tmp_path / "boxes"))
     empty = fairloop(str(tmp_path), "--layout", "s3", "--output", str(tmp_path / "o.csv"))
     assert (empty.exit_code, "has no image" in empty.output) == (1, True)
+    assert "drawn: " in fairloop(str(tmp_path), "--layout", "s3", *inside).output
 
 
 def test_names_of_chips_keep_their_dots_and_never_meet() -> None:
@@ -281,6 +284,33 @@ def test_a_table_with_other_columns_is_not_touched(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="has the columns a, b; this writes b, a"):
         ResumableCsv(path, ("b", "a"), "a")
     assert path.read_text() == "a,b\n1,2\n"
+
+
+@pytest.mark.parametrize("data", [b"\x89PNG", b"notes without an end", b'"open\nquote\n'])
+def test_a_file_that_is_no_table_is_not_touched(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "photograph"
+    path.write_bytes(data)
+    with pytest.raises(InvalidInput, match="photograph: holds something else than a table; this writes a, b"):
+        ResumableCsv(path, ("a", "b"), "a")
+    assert path.read_bytes() == data
+
+
+def test_a_table_whose_first_line_was_cut_off_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"a,")
+    with ResumableCsv(path, ("a", "b"), "a") as table:
+        assert not table.done
+    assert path.read_bytes() == b"a,b\n"
+
+
+def test_names_with_ends_of_lines_and_quotes_are_found_again(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    names = ["a\rb", "a\r\nb", "a\nb", 'a"b', "a,b", "\udcff"]
+    for name in names:
+        with ResumableCsv(path, ("key", "text"), "key") as table:
+            table.add([{"key": name, "text": "x"}])
+    with ResumableCsv(path, ("key", "text"), "key") as table:
+        assert list(table.done) == names
 
 
 def test_a_row_is_whole_when_its_quotes_are_closed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -9,7 +10,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
@@ -94,6 +94,29 @@ def test_stages_are_told_to_the_observer_of_whoever_submitted(two: ComputeProces
     assert told == ["queue", "decode", "compute"]
 
 
+def test_an_observer_that_fails_is_the_error_of_its_piece_alone(two: ComputeProcesses[str]) -> None:
+    def fail(stage: str, seconds: float) -> None:
+        raise NotFound("there is no span")
+
+    with stages.telling(fail):
+        pieces = [two.submit(computing.staged, k) for k in range(4)]
+    for piece in pieces:
+        with pytest.raises(NotFound, match="there is no span"):
+            piece.result()
+    assert [two.submit(computing.staged, k).result() for k in range(4)] == [0, 1, 2, 3]
+
+
+def test_a_stop_that_reaches_the_whole_group_is_for_the_one_that_started_it(
+    two: ComputeProcesses[str],
+) -> None:
+    for pid in two.pids():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(pid, number)
+    before = two.pids()
+    assert {two.submit(computing.joined, "x").result()[1] for _ in range(8)} <= set(before)
+    assert not any(map(gone, before))
+
+
 def test_a_killed_process_is_replaced_and_its_piece_done_again(pipes: Path) -> None:
     with ComputeProcesses(computing.load, "faces", count=1) as processes:
         interrupted, following = (
@@ -134,11 +157,21 @@ def test_closing_ends_the_processes_at_once_and_fails_what_is_not_done(pipes: Pa
     processes.close()
     with pytest.raises(Unavailable, match="closed"):
         running.result()
-    with pytest.raises(CancelledError):
+    with pytest.raises(Unavailable, match="closed"):
         waiting.result()
     wait_gone(pid)
     with pytest.raises(Unavailable, match="closed"):
         processes.submit(computing.joined, "x")
+
+
+async def test_closing_fails_a_task_that_waits_and_does_not_cancel_it(pipes: Path) -> None:
+    processes = ComputeProcesses(computing.load, "faces", count=1)
+    processes.submit(computing.meet, pipes)
+    waiting = asyncio.wrap_future(processes.submit(computing.joined, "x"))
+    await asyncio.to_thread((pipes / "arrived").read_text)
+    processes.close()
+    with pytest.raises(Unavailable, match="closed"):
+        await waiting
 
 
 def test_processes_end_when_nobody_holds_them_any_more() -> None:
