@@ -99,6 +99,12 @@ class Operation(Generic[R]):
     def __repr__(self) -> str:
         return f"Operation({self.name!r})"
 
+    def metadata(self) -> common_pb2.OperationMetadata:
+        """Who started it and who works on it now, beside how far it is."""
+        metadata = common_pb2.OperationMetadata()
+        self._get().metadata.Unpack(metadata)
+        return metadata
+
     def progress(self) -> Progress:
         """How far it is now."""
         return progress_of(self._get())

@@ -178,11 +178,11 @@ def _all_of(client: Client, service: str) -> list[View]:
 
 def _table(found: Sequence[View]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for heading in ("id", "service", "method", "state", "attempt", "owner", "age", "progress"):
+    for heading in ("id", "service", "method", "caller", "state", "attempt", "owner", "age", "progress"):
         table.add_column(heading, no_wrap=heading in ("id", "state", "age"), overflow="fold")
     for v in found:
         method = v.method.rpartition(".")[2]
-        cells = (v.id, v.service, method, v.state.lower(), str(v.progress.attempt), v.owner)
+        cells = (v.id, v.service, method, v.caller, v.state.lower(), str(v.progress.attempt), v.owner)
         table.add_row(*(Text(printable(c)) for c in (*cells, duration(v.age_seconds), v.how_far())))
     return table
 

@@ -33,6 +33,8 @@ class View:
     state: str
     done: bool
     owner: str
+    caller: str
+    flow_run: str
     progress: Progress
     create_time: str
     update_time: str
@@ -85,6 +87,8 @@ def view(operation: operations_pb2.Operation, now: datetime | None = None) -> Vi
         state=progress.state,
         done=operation.done,
         owner=metadata.owner,
+        caller=metadata.caller,
+        flow_run=metadata.flow_run,
         progress=progress,
         create_time=_text(created),
         update_time=_text(updated),
@@ -118,6 +122,8 @@ def details(found: View) -> list[tuple[str, str]]:
         ("state", found.state),
         ("attempt", str(found.progress.attempt)),
         ("owner", found.owner),
+        ("caller", found.caller),
+        ("flow run", found.flow_run),
         ("progress", reached(found.progress)),
         ("started", f"{found.create_time} ({duration(found.age_seconds)} ago)" if found.create_time else ""),
         ("last sign", found.update_time),

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 REQUEST = "x-request-id"
 FLOW_RUN = "x-flow-run-id"
 
+ANONYMOUS = "anonymous"
+"""Everybody, on a server without tokens."""
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 
@@ -34,7 +37,7 @@ class RequestContext:
 
     request_id: str
     method: str
-    caller: str = "anonymous"
+    caller: str = ANONYMOUS
     scope: str = "run"
     flow_run: str = ""
 

@@ -22,6 +22,7 @@ from grpc_status import rpc_status
 from fairloop.errors import DeadlineExceeded, FairloopError, Unavailable, to_status
 from fairloop.patience import answering_within
 from fairloop.serving import tracing
+from fairloop.serving.callers import CallsInFlight
 from fairloop.serving.context import CURRENT, FLOW_RUN, REQUEST, RequestContext, is_id, new_id
 from fairloop.serving.decoding import decoded, tolerant
 from fairloop.serving.logs import log
@@ -281,6 +282,42 @@ class AuthInterceptor(_Around):
         scheme, _, sent = header(details, "authorization").partition(" ")
         token = self._tokens.check(sent.strip() if scheme.lower() == "bearer" else "", details.method)
         CURRENT.set(replace(CURRENT.get(), caller=token.holder, scope=token.scope))
+
+
+class CallerInterceptor(_Interceptor):
+    """Bounds the quick calls of one caller; stands within authentication, which says who that is.
+
+    Waiting for an operation takes nothing from anybody, and probes are nobody's.
+    """
+
+    def __init__(self, calls: CallsInFlight) -> None:
+        self._calls = calls
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler: Handler | None = await continuation(details)
+        if handler is None or details.method.startswith(UNTRACED):
+            return handler
+
+        def unary(inner: Unary) -> Unary:
+            async def call(request: Any, context: Any) -> Any:
+                with self._calls.one():
+                    return await inner(request, context)
+
+            return call
+
+        def stream(inner: Stream) -> Stream:
+            async def call(request: Any, context: Any) -> AsyncIterator[Any]:
+                with self._calls.one():
+                    async for reply in replies(inner, request, context):
+                        yield reply
+
+            return call
+
+        return wrap(handler, unary, stream)
 
 
 class ErrorInterceptor(_Interceptor):

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from fairloop.documents import read_document
-from fairloop.errors import DataLoss, NotFound
+from fairloop.errors import DataLoss, NotFound, to_status
 from fairloop.manifest import Clock, check_schema, rfc3339, utc_now
 from fairloop.serving.logs import log
 from fairloop.serving.record import MOST_ATTEMPTS, SCHEMA, STATES, Record, winner
@@ -63,6 +63,11 @@ def unpack_any(text: str) -> any_pb2.Any:
 
 def pack_status(status: status_pb2.Status) -> str:
     return base64.b64encode(status.SerializeToString(deterministic=True)).decode()
+
+
+def pack_error(error: BaseException) -> str:
+    """The stored form of an error."""
+    return pack_status(to_status(error))
 
 
 def unpack_status(text: str) -> status_pb2.Status:

@@ -14,7 +14,7 @@ from grpc import aio
 
 from fairloop import names
 from fairloop.errors import DataLoss, InvalidInput, PreconditionFailed
-from fairloop.serving.context import current
+from fairloop.serving.context import FLOW_RUN, current
 from fairloop.serving.logs import log
 from fairloop.serving.methods import Pools
 from fairloop.serving.operation_store import StoredRequest, unpack_any, unpack_status
@@ -64,6 +64,8 @@ def _to_operation(name: str, record: Record, request: StoredRequest | None) -> o
         create_time=timestamp(request.created if request else record.created),
         update_time=timestamp(record.updated),
         measures=dict(progress.measures),
+        caller=request.caller if request else "",
+        flow_run=request.origin.get(FLOW_RUN, "") if request else "",
     )
     operation = operations_pb2.Operation(name=name, done=record.final)
     operation.metadata.Pack(metadata)

@@ -30,6 +30,9 @@ MOST_ATTEMPTS = 1_000_000
 """A record with a higher number is damaged: a day has 86,400 seconds, and an attempt takes some."""
 MAX_SILENT_ATTEMPTS = 3
 
+JOB_OWNER = "job-"
+"""Owners of attempts begin so that a process claimed which no server started."""
+
 UNHASHED = ("request_id", "detached")
 """Fields of a start request that do not change its effect."""
 
@@ -72,6 +75,11 @@ class Record:
     @property
     def final(self) -> bool:
         return self.state in FINAL
+
+    @property
+    def waits(self) -> bool:
+        """Whether nobody works on it, nor begins without being told: a training left to a Job."""
+        return self.state == PENDING and self.released
 
     @property
     def fingerprint(self) -> tuple[int, str, int, bool]:

@@ -27,26 +27,25 @@ from fairloop.errors import (
     InvalidInput,
     NotFound,
     Unavailable,
-    to_status,
 )
 from fairloop.patience import answering_within, outlasting
 from fairloop.serving import tracing
 from fairloop.serving.attempt import Attempt, Superseded, Suspended
+from fairloop.serving.callers import OpenOperations
+from fairloop.serving.claims import cancelled, claimed
 from fairloop.serving.context import passed_on, taking_up
 from fairloop.serving.logs import log
 from fairloop.serving.methods import Method, Pools
-from fairloop.serving.operation_store import OperationStore, StoredRequest, pack, pack_status
+from fairloop.serving.operation_store import OperationStore, StoredRequest, pack, pack_error
 from fairloop.serving.permission import permit
 from fairloop.serving.record import (
     CANCELLED,
     FAILED,
-    MAX_SILENT_ATTEMPTS,
     PENDING,
     SUSPENDED,
     Record,
     canonical_request,
     first_difference,
-    next_attempt,
     operation_id,
 )
 from fairloop.serving.running import RunningOperation
@@ -84,6 +83,7 @@ class Runner:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._seen: dict[str, tuple[tuple[Any, ...], float]] = {}
         self._training = asyncio.Semaphore(1)
+        self._open = OpenOperations(service, operations, pools, settings.caller_operations)
         # A lock lives as long as somebody holds or waits for it.
         self._starting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._claiming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -107,7 +107,7 @@ class Runner:
         await method.validate(request)
         name = f"operations/{operation_id(self.service, caller, method_name, request.request_id)}"
         body = canonical_request(request)
-        async with self._starting.setdefault(name, asyncio.Lock()):
+        async with self._starting.setdefault(name, asyncio.Lock()), self._open.starting(name):
             known, since = self._started.get(name, (b"", 0.0))
             if known == body and time.monotonic() - since < self._settings.heartbeat_seconds:
                 # Hundreds may start the same at once: one look then tells all that there is to do.
@@ -123,6 +123,7 @@ class Runner:
                     operation=name,
                 )
             if stored is None:
+                await self._open.admit(caller, name)
                 use = await self._pools.io(
                     permit, self.operations.store, method, request, self._settings.policy
                 )
@@ -152,6 +153,7 @@ class Runner:
         """What is suspended goes on in the name of the call that takes it up."""
         record = await self._pools.io(self.operations.current, name)
         if record is not None and record.state == SUSPENDED:
+            await self._open.admit(stored.caller, name)
             renewed = replace(stored, origin=passed_on())
             await self._pools.io(self.operations.put_request, name, renewed)
 
@@ -216,28 +218,16 @@ class Runner:
     async def _claim(self, name: str, previous: Record | None, *, fell_silent: bool) -> Record:
         if self._stopping:
             raise Unavailable(f"the {self.service} is going down", operation=name)
-        if previous is None:
-            record = Record(
-                1, self.owner, PENDING, created=self.operations.now(), updated=self.operations.now()
-            )
-        else:
-            record = next_attempt(previous, self.owner, fell_silent=fell_silent)
-        if record.state == FAILED:
-            done = record.progress
-            where = f"{done.stage} {done.done}/{done.total} {done.unit}".strip()
-            error = Internal(
-                f"{name}: attempt {MAX_SILENT_ATTEMPTS} fell silent at {where}; "
-                "look at the servers' logs, then start again with a new request id",
-                operation=name,
-            )
-            record = replace(record, error=pack_error(error), updated=self.operations.now())
-            await self._pools.io(self.operations.put_record, name, record)
-            await self._pools.io(self.operations.unmark_active, self.service, name)
-            return record
+        now = self.operations.now()
+        record = claimed(name, previous, self.owner, now, fell_silent=fell_silent)
+        if record.final:
+            return await self._close(name, record)
         stored = await self._pools.io(self.operations.request, name)
         if stored is None or stored.method not in self.methods:
             raise NotFound(f"{name} has no request of this service", operation=name)
         self._seen.pop(name, None)
+        if self._settings.training == "external" and self.methods[stored.method].trainer:
+            return await self._leave(name, previous, record)
         await self._pools.io(self.operations.mark_active, self.service, name)
         await self._pools.io(self.operations.put_record, name, record)
         log(logger, "attempt claimed", operation=name, attempt=record.attempt, owner=self.owner)
@@ -247,6 +237,24 @@ class Runner:
             lambda done: self._running.pop(name) if self._running.get(name) is done else None
         )
         await asyncio.sleep(0)  # begins: cancelled before its first step it could not release
+        return record
+
+    async def _close(self, name: str, record: Record) -> Record:
+        """Ends an operation that nobody works on."""
+        await self._pools.io(self.operations.put_record, name, record)
+        await self._pools.io(self.operations.unmark_active, self.service, name)
+        return record
+
+    async def _leave(self, name: str, previous: Record | None, record: Record) -> Record:
+        """Leaves a training to a process that claims it: a Job of the cluster, a batch of SLURM."""
+        if await self._pools.io(self.operations.cancel_requested, name):
+            return await self._close(name, cancelled(name, record, self.operations.now()))
+        if previous is not None and previous.waits:
+            return previous
+        record = replace(record, released=True, updated=self.operations.now())
+        await self._pools.io(self.operations.mark_active, self.service, name)
+        await self._pools.io(self.operations.put_record, name, record)
+        log(logger, "training left to others", operation=name, attempt=record.attempt)
         return record
 
     async def _traced(self, name: str, record: Record, stored: StoredRequest) -> None:
@@ -390,8 +398,3 @@ class Runner:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def pack_error(error: BaseException) -> str:
-    """The stored form of an error."""
-    return pack_status(to_status(error))

@@ -23,10 +23,12 @@ from grpc_reflection.v1alpha import reflection
 from fairloop.errors import FairloopError
 from fairloop.patience import outlasting
 from fairloop.serving import allocator, logs, tracing
+from fairloop.serving.callers import CallsInFlight
 from fairloop.serving.handlers import LateHandlers
 from fairloop.serving.interceptors import (
     AccessLogInterceptor,
     AuthInterceptor,
+    CallerInterceptor,
     ContextInterceptor,
     ErrorInterceptor,
     MetricsInterceptor,
@@ -118,7 +120,7 @@ layers waits a fifth of a second for a thread that writes JSON.
 """
 
 
-def _make_server(security: Security, telemetry: Telemetry | None) -> aio.Server:
+def _make_server(settings: ServerSettings, security: Security, telemetry: Telemetry | None) -> aio.Server:
     """A gRPC server with the interceptors, bound to nothing yet."""
     return aio.server(
         interceptors=[
@@ -128,6 +130,7 @@ def _make_server(security: Security, telemetry: Telemetry | None) -> aio.Server:
             AccessLogInterceptor(),
             ErrorInterceptor(),
             AuthInterceptor(security.tokens),
+            CallerInterceptor(CallsInFlight(settings.caller_calls)),
         ],
         options=list(OPTIONS),
     )
@@ -161,7 +164,7 @@ async def _serve(
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, str(settings.threads))
     sys.setswitchinterval(SWITCH_SECONDS)
-    server = _make_server(security, telemetry)
+    server = _make_server(settings, security, telemetry)
     checks = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
     await checks.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)

@@ -56,6 +56,12 @@ class ServerSettings(BaseSettings):
         le=256,
         description="Threads of the compute libraries.",
     )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where torch computes; auto takes CUDA where there is one."
+    )
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="Numbers of diffusion models; auto is float32 on a CPU and float16 on CUDA."
+    )
     io_threads: int = Field(
         16, ge=1, le=256, description="Threads for store reads and writes and for encoding."
     )
@@ -74,10 +80,25 @@ class ServerSettings(BaseSettings):
     drain_seconds: float = Field(
         20.0, gt=0, le=600, description="How long quick calls may take after SIGTERM."
     )
+    training: Literal["spawn", "external"] = Field(
+        "spawn",
+        description="Who trains: a process of this server, or one that is started elsewhere, such as a Job.",
+    )
+    caller_calls: int = Field(
+        256, ge=0, le=100_000, description="Quick calls of one token's holder in flight at once; 0: no limit."
+    )
+    caller_operations: int = Field(
+        200, ge=0, le=100_000, description="Unfinished operations of one token's holder; 0: no limit."
+    )
     policy: Literal["research", "internal", "commercial", "publish"] = Field(
         "research", description="What the terms must allow where a request names no policy."
     )
-    annotators: str = Field("", description="Annotators to load, by comma; default: all that are registered.")
+    annotators: str = Field(
+        "", description="Annotators to load, by comma; default: those that need no extra package."
+    )
+    detector: Literal["dlib_hog", "dlib_mmod", "scrfd"] = Field(
+        "dlib_hog", description="Detector of the annotator: dlib's HOG or CNN, or InsightFace's SCRFD."
+    )
     annotator_address: str = Field(
         "127.0.0.1:9312", description="The annotator, for accepting what is generated."
     )

@@ -26,7 +26,6 @@ from fairloop.errors import (
     Cancelled,
     FairloopError,
     NotFound,
-    PreconditionFailed,
     Unavailable,
     to_status,
 )
@@ -37,7 +36,7 @@ from fairloop.serving.context import taking_up
 from fairloop.serving.methods import Pools
 from fairloop.serving.operation_store import OperationStore, StoredRequest, pack, pack_status
 from fairloop.serving.parent_process import end_with
-from fairloop.serving.record import CANCELLED, FAILED, PENDING, Progress, Record, next_attempt
+from fairloop.serving.record import CANCELLED, FAILED, JOB_OWNER, PENDING, Progress, Record, next_attempt
 from fairloop.serving.settings import ServerSettings, read_settings
 from fairloop.store import ObjectStore
 
@@ -47,6 +46,11 @@ T = TypeVar("T")
 
 GRACE_SECONDS = 1.5
 """Time for a recipe to see that it was cancelled; then it is ended where it stands: nobody wants its work."""
+
+
+BEGIN_AGAIN = 75
+"""Exit status of a Job whose operation is not done and waits for the next one (EX_TEMPFAIL of sysexits.h):
+whoever runs Jobs begins a failed one again, and takes status 0 for the end."""
 
 
 class Stopped(Exception):
@@ -147,6 +151,7 @@ Recipe = Callable[[TrainingJob], Message]
 def main(recipes: Mapping[str, tuple[type[Message], Recipe]], service: str) -> None:
     """Runs the recipe of the operation's method. Exit status 0 whenever the record tells the outcome.
 
+    It is 75 when the process claimed its attempt itself and leaves the operation to the next that does.
     A recipe imports what is heavy itself, when it is called: by then the heartbeat goes.
     """
     arguments = _arguments()
@@ -165,6 +170,8 @@ def main(recipes: Mapping[str, tuple[type[Message], Recipe]], service: str) -> N
             )
         request_type, recipe = recipes[stored.method]
         request = request_type.FromString(stored.body)
+        if not arguments.attempt and _ended(operations, arguments.operation):
+            return
         record = _record(operations, arguments)
         with taking_up("training", stored, request, arguments.operation, record.attempt):
             _train(arguments.operation, request, recipe, record, stored, operations, settings, patience)
@@ -194,6 +201,28 @@ def _train(
     signal.signal(signal.SIGTERM, terminate)
     _work(job, recipe, attempt, loop, operations, patience)
     tracing.note("fairloop.state", attempt.record.state)
+    if status := exit_status(operations, name, record.owner):
+        raise SystemExit(status)
+
+
+def _ended(operations: OperationStore, name: str) -> bool:
+    """Whether there is nothing left to train; said in the log."""
+    current = operations.current(name)
+    if current is None or not current.final:
+        return False
+    logs.log(logger, "ended already", operation=name, state=current.state)
+    return True
+
+
+def exit_status(operations: OperationStore, name: str, owner: str) -> int:
+    """What the process of this owner ends with: 75 when a Job's operation waits for the next, else 0.
+
+    It does when the Job was told to go, and when a server thought it gone and was mistaken.
+    """
+    if not owner.startswith(JOB_OWNER):
+        return 0
+    current = operations.current(name)
+    return BEGIN_AGAIN if current is not None and current.released and not current.final else 0
 
 
 def _work(
@@ -215,7 +244,7 @@ def _work(
         if isinstance(reason, Cancelled):
             await attempt.finish(CANCELLED, error=pack_status(to_status(reason)))
         logs.log(logger, "training ended where it stood", operation=job.name, reason=str(reason))
-        os._exit(0)
+        os._exit(await asyncio.to_thread(exit_status, operations, job.name, attempt.record.owner))
 
     try:
         with loop.alive(attempt, when_stopped):
@@ -272,10 +301,8 @@ def _record(operations: OperationStore, arguments: argparse.Namespace) -> Record
             if (record.attempt, record.owner) == (arguments.attempt, arguments.owner):
                 return record
         raise NotFound(f"{arguments.operation} has no attempt {arguments.attempt} of {arguments.owner}")
-    owner = f"job-{secrets.token_hex(6)}"
+    owner = f"{JOB_OWNER}{secrets.token_hex(6)}"
     current = operations.current(arguments.operation)
-    if current is not None and current.final:
-        raise PreconditionFailed(f"{arguments.operation} is {current.state} already")
     now = operations.now()
     record = (
         Record(1, owner, PENDING, created=now, updated=now)

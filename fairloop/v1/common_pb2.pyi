@@ -61,7 +61,7 @@ class Use(_message.Message):
     def __init__(self, policy: _Optional[str] = ..., acknowledge: _Optional[str] = ...) -> None: ...
 
 class OperationMetadata(_message.Message):
-    __slots__ = ("method", "state", "attempt", "owner", "stage", "done", "total", "unit", "rate", "eta_seconds", "create_time", "update_time", "measures")
+    __slots__ = ("method", "state", "attempt", "owner", "stage", "done", "total", "unit", "rate", "eta_seconds", "create_time", "update_time", "measures", "caller", "flow_run")
     class MeasuresEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -82,6 +82,8 @@ class OperationMetadata(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     MEASURES_FIELD_NUMBER: _ClassVar[int]
+    CALLER_FIELD_NUMBER: _ClassVar[int]
+    FLOW_RUN_FIELD_NUMBER: _ClassVar[int]
     method: str
     state: OperationState
     attempt: int
@@ -95,7 +97,9 @@ class OperationMetadata(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     update_time: _timestamp_pb2.Timestamp
     measures: _containers.ScalarMap[str, float]
-    def __init__(self, method: _Optional[str] = ..., state: _Optional[_Union[OperationState, str]] = ..., attempt: _Optional[int] = ..., owner: _Optional[str] = ..., stage: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., unit: _Optional[str] = ..., rate: _Optional[float] = ..., eta_seconds: _Optional[float] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., measures: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    caller: str
+    flow_run: str
+    def __init__(self, method: _Optional[str] = ..., state: _Optional[_Union[OperationState, str]] = ..., attempt: _Optional[int] = ..., owner: _Optional[str] = ..., stage: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., unit: _Optional[str] = ..., rate: _Optional[float] = ..., eta_seconds: _Optional[float] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., measures: _Optional[_Mapping[str, float]] = ..., caller: _Optional[str] = ..., flow_run: _Optional[str] = ...) -> None: ...
 
 class RunShardRequest(_message.Message):
     __slots__ = ("operation", "attempt", "index", "spec", "hint")

@@ -81,7 +81,8 @@ def servers(
         for service in SERVICES
     }
     yield started
-    for process in started.values():
+    for process in started.values():  # how they drain is tested elsewhere
+        process.kill()
         process.stop()
 
 

@@ -4,14 +4,15 @@ It serves AnnotatorService's wire types so that the real client can start its
 operations. `Annotate` splits into as many shards as there are annotators named;
 each does real arithmetic for a while and puts one part. The result's name is
 the hash of what the shards made, so two runs can be compared. "Loading its
-models" is FAIRLOOP_TEST_LOAD_ROUNDS rounds of the same work.
+models" is FAIRLOOP_TEST_LOAD_ROUNDS rounds of the same work. With FAIRLOOP_TEST_TRAINER the work of
+`Annotate` is that training process. `StreamAnnotate` answers each request with nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from fairloop.errors import InvalidInput
@@ -72,8 +73,15 @@ class Servicer(annotator_pb2_grpc.AnnotatorServiceServicer):
     async def Annotate(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await started(self._server.runner, "AnnotatorService.Annotate", request)
 
+    async def StreamAnnotate(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        async for _ in requests:
+            yield annotator_pb2.StreamAnnotateResponse()
+
 
 def methods(loaded: None, settings: ServerSettings, store: ObjectStore, pools: Pools) -> Sequence[Method]:
+    trainer = os.environ.get("FAIRLOOP_TEST_TRAINER", "")
+    if trainer:
+        return [Method("AnnotatorService.Annotate", annotator_pb2.AnnotateRequest, validate, trainer=trainer)]
     return [Method("AnnotatorService.Annotate", annotator_pb2.AnnotateRequest, validate, run, shard)]
 
 

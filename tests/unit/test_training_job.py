@@ -15,6 +15,7 @@ from deploy.k8s.manifests import complaints, pods
 from deploy.slurm.scripts import FOLDER as SLURM
 from deploy.slurm.scripts import script
 from fairloop.errors import InvalidInput, PreconditionFailed
+from fairloop.v1 import common_pb2
 from flows import training_job
 from flows.training_job import TRAINERS, TrainingResources, command, job_name, manifest
 from tests.support.rendered_pods import built
@@ -139,6 +140,35 @@ def test_the_environment_says_whether_trainings_are_jobs_and_of_which_image(
     monkeypatch.setenv("FAIRLOOP_TRAINING_JOBS", '{"gpu": 4}')
     with pytest.raises(InvalidInput, match="FAIRLOOP_TRAINING_JOBS: gpu: Extra inputs are not permitted"):
         training_job.wanted()
+
+
+def test_the_job_of_a_later_attempt_has_a_name_of_its_own_and_pods_that_make_way_do_not_count() -> None:
+    first, later = (manifest(OPERATIONS[1], "image", ASKED["two nodes"], after) for after in (1, 3))
+    assert first["metadata"]["name"] == f"train-recognizer-{ID}-1"
+    assert later["metadata"]["name"] == f"train-recognizer-{ID}-3"
+    command_line = later["spec"]["template"]["spec"]["containers"][0]["command"]
+    assert f"train-recognizer-{ID}-3-0.trainer:29500" in command_line, (
+        "they meet at the first pod of their own Job"
+    )
+    assert complaints([later]) == []
+    (rule,) = later["spec"]["podFailurePolicy"]["rules"]
+    assert (rule["action"], rule["onPodConditions"]) == ("Ignore", [{"type": "DisruptionTarget"}])
+
+
+@pytest.mark.parametrize(
+    ("state", "owner", "wanted"),
+    [
+        ("PENDING", "recognizer-1a2b", True),
+        ("RUNNING", "recognizer-1a2b", True),
+        ("PENDING", "job-1a2b", False),
+        ("RUNNING", "job-1a2b", False),
+        ("SUSPENDED", "job-1a2b", False),
+        ("SUCCEEDED", "recognizer-1a2b", False),
+    ],
+)
+def test_a_job_is_wanted_where_none_has_the_training(state: str, owner: str, wanted: bool) -> None:
+    metadata = common_pb2.OperationMetadata(state=f"OPERATION_STATE_{state}", owner=owner)
+    assert training_job.needs_job(metadata) is wanted
 
 
 def test_outside_of_a_cluster_submitting_says_what_is_missing() -> None:
