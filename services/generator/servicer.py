@@ -21,7 +21,6 @@ from fairloop.store import ObjectStore
 from fairloop.v1 import generator_pb2, generator_pb2_grpc
 from services.generator import generate, recipes, regenerate, train
 from services.generator.diffusion.computing import computing_of
-from services.generator.diffusion.loading import warm_up
 from services.generator.face_model import publish_base
 from services.generator.preview import Previews
 
@@ -110,7 +109,6 @@ def load(settings: ServerSettings, store: ObjectStore) -> AnnotatorClient:
     """Makes the DCGAN a model of the store; returns the client of the annotator that accepts."""
     torch.set_num_threads(settings.threads)
     publish_base(store)
-    warm_up(store)
     return AnnotatorClient("annotator", settings.annotator_address, sent_token(settings), peer_tls(settings))
 
 

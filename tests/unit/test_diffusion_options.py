@@ -129,6 +129,10 @@ def training(**fields: Any) -> generator_pb2.TextToImage:
         ({"text_to_image": training(lora="../x", lora_rank=4)}, "text_to_image.training.lora"),
         ({"text_to_image": training(validation_prompts=[" "])}, "text_to_image.training.validation_prompts"),
         ({"dreambooth": generator_pb2.DreamBooth()}, "dreambooth.class_prompt"),
+        (
+            {"dreambooth": generator_pb2.DreamBooth(class_prompt="a", instance_prompt=" ")},
+            "dreambooth.instance_prompt",
+        ),
         ({"dreambooth": generator_pb2.DreamBooth(class_prompt="a", prior_weight=101)}, "prior_weight"),
         (
             {"dreambooth": generator_pb2.DreamBooth(class_prompt="a", class_guidance=0.5)},

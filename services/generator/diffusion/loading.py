@@ -1,17 +1,15 @@
 """A diffusion model of the store, ready to draw.
 
-diffusers and transformers are not imported with this module: that takes seconds, and a server of GANs need
-not wait for it. `warm_up` imports them while the server serves already.
+diffusers and transformers are imported when the first such model is loaded: that
+takes seconds, which a server of GANs should not wait for.
 """
 
 from __future__ import annotations
 
 import functools
 import gc
-import logging
 import tempfile
 import threading
-import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,12 +33,9 @@ from fairloop.diffusion_models import (
 )
 from fairloop.errors import Exhausted, FairloopError, InvalidInput, PreconditionFailed
 from fairloop.manifest import Manifest, read_part
-from fairloop.serving.logs import log
 from fairloop.store import ObjectStore
 from services.generator.diffusion.drawing import SCHEDULERS, Drawing
 from services.generator.profile import profile
-
-logger = logging.getLogger(__name__)
 
 LIBRARIES = ("diffusers", "transformers", "peft", "accelerate", "safetensors", "tokenizers")
 SIGNS_OF_NO_MEMORY = (
@@ -57,6 +52,8 @@ KEPT_TEXTS = 128
 TEXT_CONFIG = "text_encoder/config.json"
 
 _LOADING = threading.Lock()
+_IMPORTING = threading.Lock()
+"""The libraries import their parts lazily; two threads that do so at the same time meet half a module."""
 
 OnStep = Callable[[int, int], bool]
 """Told how many denoising steps are done, and of how many; False stops the drawing."""
@@ -147,27 +144,6 @@ class DiffusionModel:
         return self.texts[prompt]
 
 
-def warm_up(store: ObjectStore) -> None:
-    """Imports the libraries where the store has a diffusion model, in a thread that nothing waits for.
-
-    What goes wrong is only logged: a request for such a model meets it again, and says it.
-    """
-
-    def work() -> None:
-        try:
-            kinds = registry.list_models(store, "generator", lambda model: model.details["kind"]).models
-            if KIND in kinds:
-                started = time.monotonic()
-                from diffusers import StableDiffusionPipeline  # noqa: F401
-                from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
-
-                log(logger, "diffusion libraries imported", seconds=round(time.monotonic() - started, 1))
-        except (FairloopError, ImportError) as error:
-            log(logger, "diffusion libraries not imported", reason=str(error))
-
-    threading.Thread(target=work, name="warm-up", daemon=True).start()
-
-
 def open_diffusion(store: ObjectStore, name: str) -> tuple[Manifest, Manifest]:
     """The manifest of a diffusion model and of the whole model below it: the same, but for a LoRA."""
     model = registry.open_model(store, name, "generator")
@@ -198,11 +174,12 @@ def _load(store: ObjectStore, name: str, device: str, dtype: str) -> DiffusionMo
             lora_ranks(lora, shapes(store, base))
         download_folder(store, base, place / "model")
         try:
-            from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-            from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-            from diffusers.utils import logging as diffusers_logging
-            from transformers import CLIPTextModel
-            from transformers.utils import logging as transformers_logging
+            with _IMPORTING:
+                from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+                from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+                from diffusers.utils import logging as diffusers_logging
+                from transformers import CLIPTextModel
+                from transformers.utils import logging as transformers_logging
         except ModuleNotFoundError as error:
             raise PreconditionFailed(
                 f"{name} needs {error.name}, which is not installed: pip install 'fairloop[diffusion]'"
@@ -280,7 +257,8 @@ def load_tokenizer(store: ObjectStore, name: str) -> Any:
     """The tokenizer of a model of kind `diffusion`: a few small files, nothing else of it."""
     model = open_base(store, name)
     try:
-        from transformers import CLIPTokenizer
+        with _IMPORTING:
+            from transformers import CLIPTokenizer
     except ModuleNotFoundError as error:
         raise PreconditionFailed(
             f"{name} needs transformers, which is not installed: pip install 'fairloop[diffusion]'"
