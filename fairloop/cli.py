@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
+from fairloop.commands.calibrating import agree, calibrate
 from fairloop.commands.card import card
+from fairloop.commands.curves import curves
 from fairloop.commands.datasets import datasets
+from fairloop.commands.diffusion_models import pull_diffusion, put_diffusion, put_lora
 from fairloop.commands.doctor import doctor
+from fairloop.commands.drawing import draw, playground
 from fairloop.commands.erasing import erase, sweep
 from fairloop.commands.importing import import_
 from fairloop.commands.leaks import leaks
@@ -23,7 +28,10 @@ from fairloop.commands.lineage import lineage
 from fairloop.commands.operations import operations
 from fairloop.commands.organising import organise
 from fairloop.commands.pairs import pairs
+from fairloop.commands.prompting import prompts
+from fairloop.commands.stored import opened, state_dir
 from fairloop.commands.terms import terms
+from fairloop.commands.thresholds import set_threshold
 from fairloop.commands.verify import verify as verify_resources
 from fairloop.errors import FairloopError
 from fairloop.standalone.commands import evaluate, stats
@@ -39,24 +47,56 @@ KNOWN = {
         "`make audit FOLDER=path` in a clone sets it up; by hand, there: "
         "pip install -e '.[annotator]' -e ./services",
     ),
+    "evaluate-recognizer": (
+        "Judge a recogniser on a folder of images over the years.",
+        "In a clone: pip install -e '.[recognizer,stats]' -e ./services",
+    ),
+    "fine-tune-recognizer": (
+        "Fine-tune a recogniser on folders of images.",
+        "In a clone: pip install -e '.[recognizer,stats]' -e ./services",
+    ),
+    "generate-samples": (
+        "Write samples of a DCGAN's checkpoint as PNG files.",
+        "In a clone: pip install -e '.[generator]' -e ./services",
+    ),
+    "train-gan": (
+        "Train a DCGAN on a folder of images.",
+        "In a clone: pip install -e '.[generator]' -e ./services",
+    ),
+}
+
+KNOWN_OF_MODELS = {
+    "put-recogniser": (
+        "Make a published recogniser a model of the store.",
+        "In a clone: pip install -e '.[recognizer]' -e ./services",
+    ),
 }
 
 
 class Commands(click.Group):
-    """A group that finds the services' commands by name and loads only the one that is run."""
+    """A group that finds the services' commands by name and loads only the one that is run.
+
+    `points` is the group of entry points that it looks in, `known` what should be there.
+    """
+
+    def __init__(
+        self, *args: Any, points: str = GROUP, known: dict[str, tuple[str, str]] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.points, self.known = points, KNOWN if known is None else known
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *_installed(), *KNOWN})
+        return sorted({*super().list_commands(ctx), *_installed(self.points), *self.known})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
-        point = _installed().get(cmd_name)
+        point = _installed(self.points).get(cmd_name)
         if point is not None:
-            return _load(point)
-        if cmd_name in KNOWN:
-            what, how = KNOWN[cmd_name]
+            return _load(point, self.known)
+        if cmd_name in self.known:
+            what, how = self.known[cmd_name]
             raise click.ClickException(
                 f"`fairloop {cmd_name}` is not installed ({what[0].lower()}{what[1:-1]}). {how}"
             )
@@ -64,13 +104,13 @@ class Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # The inherited method loads every command for its help line.
-        installed = _installed()
+        installed = _installed(self.points)
         rows: list[tuple[str, str]] = []
         for name in self.list_commands(ctx):
             if name in self.commands:
                 rows.append((name, self.commands[name].get_short_help_str(80)))
-            elif name in KNOWN:
-                rows.append((name, KNOWN[name][0] + ("" if name in installed else " (not installed)")))
+            elif name in self.known:
+                rows.append((name, self.known[name][0] + ("" if name in installed else " (not installed)")))
             else:
                 rows.append((name, f"From {installed[name].value}."))
         with formatter.section("Commands"):
@@ -83,23 +123,23 @@ class Commands(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-def _installed() -> dict[str, importlib.metadata.EntryPoint]:
-    return {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+def _installed(points: str) -> dict[str, importlib.metadata.EntryPoint]:
+    return {point.name: point for point in importlib.metadata.entry_points(group=points)}
 
 
-def _load(point: importlib.metadata.EntryPoint) -> click.Command:
+def _load(point: importlib.metadata.EntryPoint, known: dict[str, tuple[str, str]]) -> click.Command:
     try:
         command = point.load()
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing in ("fairloop", "services", ""):
             raise
-        how = KNOWN.get(point.name, ("", "install what it needs"))[1]
+        how = known.get(point.name, ("", "install what it needs"))[1]
         raise click.ClickException(
             f"`fairloop {point.name}` needs {missing}, which is not installed. {how}"
         ) from error
     if not isinstance(command, click.Command):
-        raise click.ClickException(f"{point.value} ({GROUP}) is no click command but {command!r}")
+        raise click.ClickException(f"{point.value} ({point.group}) is no click command but {command!r}")
     return command
 
 
@@ -123,12 +163,21 @@ main.add_command(verify_resources)
 main.add_command(terms)
 main.add_command(lineage)
 main.add_command(leaks)
+main.add_command(calibrate)
+main.add_command(agree)
 main.add_command(card)
+main.add_command(playground)
+main.add_command(draw)
+main.add_command(prompts)
 
 
-@main.group()
+@main.group(cls=Commands, points=f"{GROUP}.models", known=KNOWN_OF_MODELS)
 def models() -> None:
     """The catalogue of weights and the local cache of their files."""
+
+
+models.add_command(set_threshold)
+models.add_command(curves)
 
 
 @models.command("list")
@@ -159,28 +208,54 @@ def list_models(full: bool) -> None:
     for name, entry in entries.items():
         terms = entry.terms
         permissions = (terms.commercial, terms.derivatives, terms.redistribution)
-        cached = "no" if name in absent else "yes"
-        table.add_row(name, f"{entry.size / 1e6:.1f}", cached, entry.loader, terms.licence, *permissions)
+        cached = "yes" if name not in absent else "by hand" if entry.by_hand else "no"
+        size = f"{entry.size / 1e6:.1f}" if entry.size else "?"
+        table.add_row(name, size, cached, entry.loader, terms.licence, *permissions)
     # A pipe has no width; 80 columns would break the rows.
     Console(width=None if sys.stdout.isatty() else 140).print(table, highlight=False)
     for name, entry in entries.items():
         if full:
-            facts = [entry.description, *entry.sources, f"sha256 {entry.sha256}", f"origin {entry.origin}"]
+            proof = f"sha256 {entry.sha256 or 'not stated by its publisher'}"
+            places = [*entry.sources, *([entry.obtain] if entry.obtain else [])]
+            facts = [entry.description, *places, proof, f"origin {entry.origin}"]
             click.echo("\n  ".join([f"\n{name}", *facts]))
         if entry.terms.note:
             click.echo(f"  terms: {entry.terms.note}" if full else f"{name}: {entry.terms.note}")
-    if absent:
-        click.echo(f"{len(absent)} of {len(entries)} are not in the cache: fairloop models pull")
+    to_pull = {name for name in absent if not entries[name].by_hand}
+    if to_pull:
+        click.echo(f"{len(to_pull)} of {len(entries)} are not in the cache: fairloop models pull")
+    if absent - to_pull:
+        click.echo(
+            f"{len(absent - to_pull)} come from a person: fairloop models list --long says from where, "
+            "fairloop models put NAME FILE puts one in place"
+        )
 
 
 @models.command()
 @click.argument("names", nargs=-1)
 def pull(names: tuple[str, ...]) -> None:
-    """Fetch the named files (all of the catalogue without a name) into the cache."""
+    """Fetch the named files into the cache; without a name, all that have a source."""
     from fairloop import models as catalogue
 
-    for name in names or tuple(catalogue.catalogue()):
+    for name in names or [name for name, entry in catalogue.catalogue().items() if not entry.by_hand]:
         click.echo(f"{name}: {catalogue.fetch(name)}")
+
+
+@models.command()
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path))
+def put(name: str, file: Path) -> None:
+    """Copy FILE into the cache as the weights NAME of the catalogue.
+
+    For weights that have to be fetched by a person: `fairloop models list
+    --long` says from where. The sha256 is compared with the catalogue's, or
+    recorded where that has none.
+    """
+    from fairloop import models as catalogue
+
+    path = catalogue.put(name, file)
+    click.echo(f"{name}: {path}")
+    click.echo("Next: fairloop models verify " + name)
 
 
 @models.command()
@@ -210,27 +285,30 @@ def verify(names: tuple[str, ...]) -> None:
         raise click.ClickException(f"{wrong} of the cached files cannot be used")
 
 
+models.add_command(pull_diffusion)
+models.add_command(put_diffusion)
+models.add_command(put_lora)
+
+
 @main.command()
 @click.option("--older-than", type=click.FloatRange(min=0), default=24.0, show_default=True, help="Hours.")
 @click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
-def gc(older_than: float, dry_run: bool) -> None:
+@state_dir
+def gc(older_than: float, dry_run: bool, state_folder: Path) -> None:
     """Remove parts that no manifest and no living operation names.
 
-    They come from crashes and cancels. The store is the one that the
-    FAIRLOOP_S3_* variables name (a local stack writes them to
-    .fairloop/environment).
+    They come from crashes and cancels.
     """
     from fairloop.garbage import find_garbage
-    from fairloop.store import ObjectStore
 
-    store = ObjectStore.from_environment()
     count = 0
-    for garbage in list(find_garbage(store, older_than * 3600)):
-        count += 1
-        if dry_run:
-            click.echo(f"{garbage.key} ({garbage.age_seconds / 3600:.1f} h)")
-        else:
-            store.delete(garbage.key)
+    with opened(state_folder) as store:
+        for garbage in list(find_garbage(store, older_than * 3600)):
+            count += 1
+            if dry_run:
+                click.echo(f"{garbage.key} ({garbage.age_seconds / 3600:.1f} h)")
+            else:
+                store.delete(garbage.key)
     word = "object" if count == 1 else "objects"
     click.echo(f"{'would remove' if dry_run else 'removed'} {count} {word} from s3://{store.bucket}")
 
@@ -238,22 +316,20 @@ def gc(older_than: float, dry_run: bool) -> None:
 @main.command()
 @click.argument("name")
 @click.option("--to", "folder", type=click.Path(), default=None, help="Folder to write into.")
-def report(name: str, folder: str | None) -> None:
+@state_dir
+def report(name: str, folder: str | None, state_folder: Path) -> None:
     """Copy a report out of the store: its page, figures, tables and JSON."""
-    from pathlib import Path
-
     from fairloop import manifest, names
     from fairloop.erasure import outdated_note
-    from fairloop.store import ObjectStore
 
-    store = ObjectStore.from_environment()
-    found = manifest.load(store, names.check("report", name, "NAME"), "fairloop.report/1")
-    note = outdated_note(found)
-    if not found.parts:
-        raise click.ClickException(note)
-    if note:
-        click.echo(f"note: {note}", err=True)
-    target = Path(folder or name.replace("/", "-"))
-    target.mkdir(parents=True, exist_ok=True)
-    manifest.download(store, found, target)
+    with opened(state_folder) as store:
+        found = manifest.load(store, names.check("report", name, "NAME"), "fairloop.report/1")
+        note = outdated_note(found)
+        if not found.parts:
+            raise click.ClickException(note)
+        if note:
+            click.echo(f"note: {note}", err=True)
+        target = Path(folder or name.replace("/", "-"))
+        target.mkdir(parents=True, exist_ok=True)
+        manifest.download(store, found, target)
     click.echo(f"{len(found.parts)} files in {target}; open {target / 'index.html'}")

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fairloop import models
+from fairloop import diffusion_catalogue, models
 from fairloop.errors import NotFound
 from fairloop.provenance import published
 
@@ -43,7 +43,7 @@ are enforced: [provenance and terms](provenance-and-terms.md).
 
 def page(pins: Mapping[str, str], before: Mapping[tuple[str, str], str]) -> str:
     """The page. `before` holds, by package and version, licences that are kept where one is not installed."""
-    return "\n".join([INTRO, *_weights(), *_sets(), *_packages(pins, before)])
+    return "\n".join([INTRO, *_weights(), *_bases(), *_sets(), *_packages(pins, before)])
 
 
 def read_pins(path: Path) -> dict[str, str]:
@@ -99,6 +99,15 @@ def _weights() -> list[str]:
             )
         )
     return ["## Weights", "", *_table(("weights", *QUESTIONS, "trained on", "origin"), rows), ""]
+
+
+def _bases() -> list[str]:
+    rows = []
+    for one in diffusion_catalogue.bases().values():
+        t = one.terms
+        licence = (t.licence, t.commercial, t.derivatives, t.redistribution, t.consent)
+        rows.append((one.name, *licence, f"{one.origin}{f'; {t.note}' if t.note else ''}"))
+    return ["## Base models of diffusion", "", *_table(("model", *QUESTIONS, "origin"), rows), ""]
 
 
 def _sets() -> list[str]:

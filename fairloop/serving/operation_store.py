@@ -237,7 +237,7 @@ class OperationStore:
         found: dict[str, list[str]] = {}
         for key in self.store.list(prefix):
             found.setdefault(key[len(prefix) :].partition("/")[0], []).append(key)
-        for step in sorted(found)[: len(found) - keep]:
+        for step in sorted(found)[: max(len(found) - keep, 0)]:
             # Its manifest first: what is left of a step that is removed half way is no checkpoint.
             for key in sorted(found[step], key=lambda key: not key.endswith("/manifest.json")):
                 self.store.delete(key)

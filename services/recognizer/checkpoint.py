@@ -26,6 +26,7 @@ UNREADABLE = (
     TypeError,
     ValueError,
     AttributeError,
+    OverflowError,
 )
 """What bytes that are no checkpoint raise."""
 FREE = ("threads", "checkpoint_every")

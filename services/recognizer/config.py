@@ -34,11 +34,13 @@ class Config:
     accumulation: int = 1
     """Forward passes of one process whose gradients one step adds up, 1–1024."""
     optimiser: str = "sgd"
-    """sgd (Nesterov momentum) | adamw."""
+    """sgd | adamw."""
     learning_rate: float = 0.05
     """Highest learning rate, above 0, at most 10."""
     momentum: float = 0.9
     """0–0.999; the first beta of adamw."""
+    nesterov: bool = True
+    """Whether momentum of sgd is Nesterov's; published recipes (insightface) have plain momentum."""
     weight_decay: float = 5e-4
     """0–1."""
     schedule: str = "cosine"

@@ -216,7 +216,7 @@ class _Training:
         shared = self.order.passes > 1
         statistics = network.moving_statistics(self.net) if shared else []
         start = [tensor.clone() for tensor in statistics]
-        moved = [torch.zeros_like(tensor) for tensor in statistics]
+        moved = [torch.zeros_like(tensor, dtype=torch.float32) for tensor in statistics]
         total = torch.zeros((), device=self.team.device)
         for number in range(first, first + own):
             for tensor, before in zip(statistics, start, strict=True):
@@ -225,9 +225,10 @@ class _Training:
             self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
             for mean, tensor in zip(moved, statistics, strict=True):
-                mean += tensor / own
+                mean += tensor
         for tensor, mean in zip(statistics, moved, strict=True):
-            tensor.copy_(mean)
+            # A sum of whole numbers divided is exact: the counter of batches is among them.
+            tensor.copy_(mean / own)
         self.team.average(statistics)
         return total
 
@@ -338,7 +339,7 @@ def _optimiser(parameters: list[nn.Parameter], config: Config) -> torch.optim.Op
         config.learning_rate,
         config.momentum,
         weight_decay=config.weight_decay,
-        nesterov=config.momentum > 0,
+        nesterov=config.nesterov and config.momentum > 0,
     )
 
 

@@ -135,6 +135,8 @@ def train(settings: Settings, base: Network | None, *, resume: bool) -> dict[str
         test = None
         if settings.test_data:
             test = read_folder(settings.test_data, files.enter_context(Spool(config.size)), "--test-data")
+            if shared := set(test.subjects) & set(learned.subjects):
+                click.echo(f"{len(shared)} of the {len(test.known)} people of the test data are trained on")
         _write(folder / "training_settings.txt", settings_text(settings).encode())
         labels = learned.classes()
         per_epoch = len(labels) // config.batch_size
@@ -221,6 +223,7 @@ def _written(
         "steps": result.step,
         "planned_steps": result.total,
         "best_epoch": epoch,
+        "best_step": result.best_step,
         "settings": {k: v for k, v in asdict(settings.config).items() if k != "threads"},
         "validations": [dict(record) for record in result.evaluations],
     }
@@ -327,6 +330,7 @@ def _run(given: Mapping[str, Any]) -> None:
         optimiser=given["opt"].lower(),
         learning_rate=given["lr"],
         momentum=given["momentum"],
+        nesterov=False,
         schedule="constant",
         warmup=0.0,
         loss=given["loss"],
@@ -347,6 +351,8 @@ def _run(given: Mapping[str, Any]) -> None:
         raise PreconditionFailed(
             f"{folder} exists: choose another --experiment-name, or --resume to go on with it"
         )
+    if (folder / "result.json").exists():
+        raise PreconditionFailed(f"{folder} is finished: choose another --experiment-name")
     folder.mkdir(parents=True, exist_ok=True)
     settings = Settings(
         given["data"],
@@ -363,7 +369,10 @@ def _run(given: Mapping[str, Any]) -> None:
         for when, rates in facts["test"].items():
             if rates is not None:
                 click.echo(f"test data {when}: TMR {rates['tmr']:.4f} at FMR {rates['fmr']:.4f}")
-    click.echo(f"best epoch {facts['best_epoch']}; {folder / 'curves.png'}")
+    if facts["best_step"]:
+        click.echo(f"best epoch {facts['best_epoch']}; {folder / 'curves.png'}")
+    else:
+        click.echo(f"no epoch was better than the start, which is what is kept; {folder / 'curves.png'}")
     click.echo(
         f"Next: fairloop models put-recogniser {folder / 'fine_tuned_model' / 'recogniser.safetensors'} "
         f"--alignment none --name {name}"

@@ -68,12 +68,12 @@ def train_mode(net: Network, config: Config) -> None:
 
 
 def moving_statistics(net: Network) -> list[torch.Tensor]:
-    """The running means and variances that a forward pass would move now."""
+    """The running means, variances and counters of batches that a forward pass would move now."""
     return [
         tensor
         for module in net.modules()
         if isinstance(module, _BatchNorm) and module.training
-        for tensor in (module.running_mean, module.running_var)
+        for tensor in (module.running_mean, module.running_var, module.num_batches_tracked)
         if tensor is not None
     ]
 

@@ -7,6 +7,7 @@ a subtraction and a multiplication normalises its input by itself.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,14 @@ def layout(data: bytes, field: str) -> Layout:
     if len(data) > LARGEST_FILE:
         raise InvalidInput(field, f"{len(data):,} bytes; at most {LARGEST_FILE:,}")
     try:
-        graph = onnx.load_model_from_string(data).graph
+        model = onnx.load_model_from_string(data)
     except Exception as error:
         # The parser raises what protobuf raises, whatever it met.
         raise InvalidInput(field, f"is not a readable ONNX file: {type(error).__name__}") from error
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
+    tensors = _within(model, onnx.TensorProto)
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data for tensor in tensors):
         raise InvalidInput(field, "keeps weights in files beside it; only whole files are taken")
+    graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
     if len(inputs) != 1 or len(graph.output) != 1:
@@ -107,6 +110,18 @@ class OnnxNetwork:
     def _run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         found: NDArray[np.float32] = self._session.run([self.layout.output], {self.layout.input: x})[0]
         return found
+
+
+def _within(message: Any, kind: type[Any]) -> Iterator[Any]:
+    """Every message of this kind inside another: weights lie in attributes of nodes and in subgraphs, too."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for part in value if field.is_repeated else (value,):
+            if isinstance(part, kind):
+                yield part
+            else:
+                yield from _within(part, kind)
 
 
 def _imported(name: str) -> Any:

@@ -149,6 +149,8 @@ def _check_options(request: recognizer_pb2.FineTuneRecognizerRequest) -> None:
         or options.criterion in (recognizer_pb2.CRITERION_WORST_GROUP_FNMR, recognizer_pb2.CRITERION_GARBE)
     ):
         raise InvalidInput("group_by", "names no attribute, and something is asked for by group")
+    if options.alignment not in recognizer_pb2.Alignment.values():
+        raise InvalidInput("alignment", f"{options.alignment} is none that this version knows")
     if options.split not in recognizer_pb2.Split.values():
         raise InvalidInput("split", f"{options.split} is none that this version knows")
     if options.split and request.validation_dataset:

@@ -6,7 +6,6 @@ What is taken: state dictionaries of arcface_torch (`backbone.pth`; tensors only
 
 from __future__ import annotations
 
-import pickle
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from fairloop.errors import FairloopError, InvalidInput, NotFound
 from fairloop.manifest import Manifest, Terms
 from fairloop.store import ObjectStore
 from services.recognizer import iresnet, network, onnx_network, residual, weights
+from services.recognizer.checkpoint import UNREADABLE
 
 LARGEST_FILE = 2 * 2**30
 """Bytes: four times an iresnet200 in float32."""
@@ -51,7 +51,7 @@ def read_backbone(path: Path, architecture: str) -> iresnet.IResNet:
         raise InvalidInput("architecture", f"{architecture!r} is not one of {', '.join(iresnet.DEPTHS)}")
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError) as error:
+    except UNREADABLE as error:
         raise InvalidInput(field, f"is no file of tensors that torch reads: {error}") from error
     if not isinstance(found, dict) or not all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in found.items()
@@ -65,7 +65,8 @@ def read_backbone(path: Path, architecture: str) -> iresnet.IResNet:
     for name, wanted in expected.items():
         tensor = found[name]
         kinds = (torch.int64,) if wanted.dtype == torch.int64 else (torch.float32, torch.float16)
-        if tensor.shape != wanted.shape or tensor.dtype not in kinds:
+        plain = tensor.layout is torch.strided and not tensor.is_quantized
+        if tensor.shape != wanted.shape or tensor.dtype not in kinds or not plain:
             raise InvalidInput(
                 field,
                 f"{name} is {tensor.dtype} {tuple(tensor.shape)}; {architecture} has {tuple(wanted.shape)}",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from torch import Tensor
 from fairloop.errors import InvalidInput
 
 DEVICES = ("auto", "cpu", "cuda")
+PATIENCE = timedelta(days=7)
+"""How long processes wait for the first, which reads whole datasets and validates while they do; torch's
+minutes would end them. One that dies ends the others at once, through the launcher."""
 
 
 class Team:
@@ -57,20 +61,24 @@ class Processes(Team):
         """Meets the others; torch's own error when they do not come."""
         super().__init__(device)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # Meeting has torch's own limit of time; working together has ours.
+        group = dist.new_group(timeout=PATIENCE)
+        assert isinstance(group, dist.ProcessGroup), "a group of all has every process in it"
+        self._group = group
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
     def say(self, data: bytes) -> bytes:
         length = torch.tensor([len(data)], dtype=torch.int64, device=self.device)
-        dist.broadcast(length, 0)
+        dist.broadcast(length, 0, group=self._group)
         said = torch.empty(int(length.item()), dtype=torch.uint8, device=self.device)
         if self.rank == 0:
             said.copy_(torch.from_numpy(np.frombuffer(data, np.uint8).copy()))
-        dist.broadcast(said, 0)
+        dist.broadcast(said, 0, group=self._group)
         return said.cpu().numpy().tobytes()
 
     def agree(self, word: int) -> int:
         said = torch.tensor([word], dtype=torch.int64, device=self.device)
-        dist.broadcast(said, 0)
+        dist.broadcast(said, 0, group=self._group)
         return int(said.item())
 
     def images(self, load: Callable[[int], NDArray[np.uint8]], shape: Sequence[int]) -> NDArray[np.uint8]:
@@ -81,7 +89,7 @@ class Processes(Team):
                 torch.from_numpy(np.ascontiguousarray(load(rank))).to(self.device)
                 for rank in range(self.size)
             ]
-        dist.scatter(own, parts, 0)
+        dist.scatter(own, parts, 0, group=self._group)
         return own.cpu().numpy()
 
     def average(self, tensors: Sequence[Tensor]) -> None:
@@ -89,7 +97,7 @@ class Processes(Team):
             return
         # One message: hundreds of small ones would wait for one another.
         flat = torch.cat([tensor.detach().reshape(-1).float() for tensor in tensors])
-        dist.all_reduce(flat)
+        dist.all_reduce(flat, group=self._group)
         flat /= self.size
         place = 0
         with torch.no_grad():

@@ -116,6 +116,7 @@ def test_the_best_epochs_state_is_kept_alone_and_holds_the_frozen_layers_as_they
         assert figure.format == "PNG"
     facts = json.loads((done / "result.json").read_text())
     assert set(facts["test"]) == {"before", "after"}
+    assert facts["settings"]["nesterov"] is False, "the reference system's momentum is plain"
     assert not (done / "checkpoint.pt").exists()
 
 
@@ -140,6 +141,9 @@ def test_an_interrupted_experiment_goes_on_to_the_same_end(
     assert resumed.exit_code == 0, resumed.output
     for file in ("validation_loss_results.txt", "steps.parquet", "fine_tuned_model/recogniser.safetensors"):
         assert (tmp_path / "first" / file).read_bytes() == (done / file).read_bytes(), file
+    finished = run(folders, tmp_path, "--resume")
+    assert finished.exit_code == 1
+    assert "is finished: choose another --experiment-name" in finished.output
 
 
 def test_people_can_be_held_out_instead_of_images(folders: Path, tmp_path: Path) -> None:

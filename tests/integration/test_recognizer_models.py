@@ -22,7 +22,7 @@ from fairloop.cli import main
 from fairloop.client import RecognizerClient
 from fairloop.dataset import Dataset, DatasetWriter, Image
 from fairloop.errors import InvalidInput
-from fairloop.manifest import read_part
+from fairloop.manifest import Terms, read_part
 from fairloop.models import fetch
 from fairloop.pixels import decode, fitted
 from fairloop.store import ObjectStore
@@ -91,9 +91,11 @@ def base(served: Served, net: iresnet.IResNet, tmp_path_factory: pytest.TempPath
     return name
 
 
-def faces(store: ObjectStore, name: str, subjects: range, seed: int = 1) -> Dataset:
+def faces(
+    store: ObjectStore, name: str, subjects: range, seed: int = 1, terms: tuple[Terms, ...] = ()
+) -> Dataset:
     """Four rendered faces of each subject; every second one came with the label female."""
-    writer = DatasetWriter(store, f"datasets/{name}")
+    writer = DatasetWriter(store, f"datasets/{name}", terms=terms)
     files = pngs(40, 4, seed)
     for subject in subjects:
         for index, data in enumerate(files[subject]):
@@ -267,35 +269,32 @@ def published_network(store: ObjectStore, name: str) -> network.Network:
     return read_base(store, name)[1]
 
 
-def test_the_curves_of_a_training_are_written_as_data_and_as_a_figure(served: Served, tmp_path: Path) -> None:
+def test_a_training_judged_by_other_people_carries_their_terms_and_keeps_its_curves(
+    served: Served, tmp_path: Path
+) -> None:
     dataset = faces(served.store, "curves", range(6))
+    judges = faces(served.store, "judges", range(6, 16), terms=(Terms(licence="for validation"),))
     made = served.client.fine_tune(
         pb.FineTuneRecognizerRequest(
             dataset=dataset.name,
             target_model="models/plain",
+            validation_dataset=judges.name,
             options=pb.TrainingOptions(epochs=2, batch_size=8),
         )
     ).result(280)
-    assert (made.best_step, made.HasField("validation"), made.HasField("forgetting")) == (-1, False, False)
+    assert (made.subjects, made.images, made.steps) == (6, 24, 6)
+    assert (made.HasField("validation"), made.HasField("forgetting")) == (True, False)
+    manifest = registry.open_model(served.store, made.model, "recognizer")
+    assert judges.name in manifest.parents
+    assert "for validation" in {terms.licence for terms in manifest.terms}
     said = served.command("models", "curves", made.model, "--to", str(tmp_path / "curves"))
-    assert "2 files" in said
+    assert "3 files" in said
     with Pillow.open(tmp_path / "curves" / "curves.png") as picture:
         assert picture.format == "PNG"
     assert pq.read_table(tmp_path / "curves" / "steps.parquet").num_rows == 6
-
-
-def test_people_trained_on_and_validated_on_are_refused_with_the_list(served: Served) -> None:
-    dataset = faces(served.store, "one-side", range(6))
-    other = faces(served.store, "other-side", range(4, 10))
-    operation = served.client.fine_tune(
-        pb.FineTuneRecognizerRequest(
-            dataset=dataset.name, target_model="models/x", validation_dataset=other.name
-        )
-    )
-    with pytest.raises(
-        InvalidInput, match=r"validation_dataset: 2 of its subjects are trained on: test:1:4, test:1:5"
-    ):
-        operation.result(280)
+    validations = pq.read_table(tmp_path / "curves" / "validations.parquet").to_pydict()
+    assert validations["step"] == [0, 3, 6]
+    assert validations["step"][validations["best"].index(True)] == made.best_step
 
 
 @pytest.mark.parametrize(
@@ -318,6 +317,7 @@ def test_people_trained_on_and_validated_on_are_refused_with_the_list(served: Se
         ({}, {"split": 1, "criterion": 4}, "criterion: the loss needs held-out images"),
         ({"validation_dataset": "DATASET"}, {"split": 1}, "split: stands beside a validation dataset"),
         ({}, {"optimiser": 9}, "optimiser: 9 is none that this version knows"),
+        ({}, {"alignment": 9}, "alignment: 9 is none that this version knows"),
         (
             {"validation_dataset": "datasets/none"},
             {},

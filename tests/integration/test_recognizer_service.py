@@ -154,6 +154,8 @@ def test_a_training_killed_in_the_middle_ends_in_the_same_model_as_an_undisturbe
     wait_until(operation, between(0.3, 0.8))
     recognizer.process.kill()
     assert list(store.list("models/small/")) == []
+    kept = {key.split("/")[3] for key in store.list(f"{operation.name}/checkpoints/")}
+    assert 1 <= len(kept) <= 3, "the last two stay, and one more until it is removed"
     recognizer.restart()
     disturbed = operation.result(120)
     assert operation.progress().attempt >= 2

@@ -1,13 +1,8 @@
 """What a training of a recogniser can be told: losses, groups, stages, several passes a step, validation."""
 
 import io
-import json
 import math
-import os
-import subprocess
-import sys
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +17,11 @@ from services.recognizer import checkpoint, curves, fit, held_out, iresnet, netw
 from services.recognizer.cells import Cells
 from services.recognizer.config import Config
 from services.recognizer.held_out import HeldOut
-from services.recognizer.margins import MarginLoss
+from services.recognizer.margins import MarginLoss, Margins
 from services.recognizer.network import Network
 from services.recognizer.order import Order
 from services.recognizer.team import Team
 from services.recognizer.training_set import People
-from tests.support.processes import free_port
 
 TINY = Config(
     epochs=3,
@@ -128,67 +122,18 @@ def test_running_statistics_of_a_step_move_once_to_the_mean_over_its_passes() ->
     torch.testing.assert_close(training.net.bn1.running_mean, expected)  # type: ignore[union-attr]
     variance = sum(0.9 * first + 0.1 * y.var((0, 2, 3)) for y in outputs) / 2
     torch.testing.assert_close(training.net.bn1.running_var, variance)  # type: ignore[union-attr]
+    assert training.net.bn1.num_batches_tracked == 1, "one step, whatever its passes"  # type: ignore[union-attr]
 
 
-def team_of_two(folder: Path, config: Config, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What two processes of torchrun come to."""
-    np.savez(folder / "data.npz", images=IMAGES, labels=LABELS, cells=np.array(CELLS))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-addr",
-        "127.0.0.1",
-    ]
-    command += ["--master-port", str(free_port()), "-m", "tests.support.team_training"]
-    done = subprocess.run(
-        [*command, str(folder / "data.npz"), str(folder / "team.pt")],
-        cwd=Path(__file__).parents[2],
-        env={
-            **os.environ,
-            "TEAM_CONFIG": json.dumps(asdict(config)),
-            "OMP_NUM_THREADS": "1",
-            "FAIRLOOP_DEVICE": "cpu",
-            **(environment or {}),
-        },
-        capture_output=True,
-        text=True,
-        timeout=580,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, Any] = torch.load(folder / "team.pt", weights_only=True)
-    return found
-
-
-@pytest.mark.timeout(600)
-def test_two_processes_do_what_one_does_with_twice_the_accumulation(tmp_path: Path) -> None:
-    config = replace(
-        DEEP,
-        accumulation=1,
-        sampling="balanced",
-        sample_rate=0.5,
-        worst_share=0.5,
-        validate_every=1,
-        batch_size=6,
-    )
-    # Process 0 is told to stop before the last step, and both do.
-    team = team_of_two(tmp_path, config, {"TEAM_STOP": "11"})
-    asked = iter(range(100))
-    alone = fit.fit(
-        IMAGES,
-        LABELS,
-        replace(config, accumulation=2),
-        cells=CELLS,
-        judge=lambda net, loss: {"tmr": 0.5},
-        should_stop=lambda: next(asked) == 11,
-    )
-    assert (len(team["losses"]), alone.step, alone.total) == (11, 11, 12)
-    np.testing.assert_allclose(team["losses"], alone.losses, rtol=1e-4)
-    for name, tensor in alone.net.state_dict().items():
-        torch.testing.assert_close(team["net"][name], tensor, rtol=1e-3, atol=1e-5)
+@pytest.mark.parametrize(("nesterov", "moved"), [(False, (1.0, 2.9)), (True, (1.9, 4.61))])
+def test_momentum_is_plain_or_nesterovs(nesterov: bool, moved: tuple[float, float]) -> None:
+    # Gradient 1, momentum 0.9: the buffer is 1, then 1.9. Plain takes the buffer, Nesterov 1 + 0.9 of it.
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimiser = fit._optimiser([weight], replace(TINY, nesterov=nesterov, weight_decay=0.0))
+    for after in moved:
+        weight.grad = torch.ones(1)
+        optimiser.step()
+        assert weight.item() == pytest.approx(-TINY.learning_rate * after)
 
 
 class Scripted:
@@ -440,7 +385,14 @@ def test_held_out_images_of_unknown_people_have_no_loss_and_are_counted() -> Non
     judge = held_out.by_loss(strangers, [f"s{n}" for n in range(6)], config)
     result = fit.fit(IMAGES, LABELS, config, judge=judge)
     assert all(record["without_class"] == 4 for record in result.evaluations)
-    # By hand: the cross-entropy of the four known images against all six classes.
+    # By hand: the cross-entropy of the four known images, all of class 0, against all six classes.
+    torch.manual_seed(7)
+    loss = MarginLoss(6, 8, Margins(angle=0.3), scale=4.0, sample_rate=0.5)
+    centres = loss.centres.detach().numpy().astype(np.float64)
+    cosines = fit.embed(result.net, IMAGES[:4]) @ (centres / np.linalg.norm(centres, axis=1, keepdims=True)).T
+    logits = np.exp(4 * np.column_stack([np.cos(np.arccos(cosines[:, 0]) + 0.3), cosines[:, 1:]]))
+    by_hand = -np.log(logits[:, 0] / logits.sum(axis=1)).mean()
+    assert judge(result.net, loss)["loss"] == pytest.approx(by_hand, rel=1e-5)
     nobody = held_out.by_loss(HeldOut(lambda n: IMAGES[n], ["x"] * 8), ["s0"], config)
     with pytest.raises(
         InvalidInput, match="criterion: the held-out images give no loss; they give without_class"

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from fairloop.client import RecognizerClient
 from fairloop.dataset import Dataset, DatasetWriter, Image
+from fairloop.errors import InvalidInput
 from fairloop.registry import open_model
 from fairloop.serving.operation_store import OperationStore, StoredRequest, unpack_any
 from fairloop.serving.record import SUCCEEDED
 from fairloop.store import ObjectStore
 from fairloop.v1 import recognizer_pb2 as pb
-from services.recognizer import train
+from services.recognizer import fit, train
+from services.recognizer.config import Config
+from tests.integration.test_recognizer_training import CELLS, DEEP, IMAGES, LABELS
 from tests.support.faces import pngs
 from tests.support.processes import Process, free_port, start_service
 from tests.support.progress import between, wait_until
@@ -33,10 +40,10 @@ QUICK = {
 }
 
 
-def labelled(store: ObjectStore) -> Dataset:
+def labelled(store: ObjectStore, name: str = "labelled", first: int = 0) -> Dataset:
     """24 subjects with 8 images each, half of them labelled female."""
-    writer = DatasetWriter(store, "datasets/labelled")
-    for subject, files in enumerate(pngs(24, 8, 1)):
+    writer = DatasetWriter(store, f"datasets/{name}")
+    for subject, files in enumerate(pngs(24, 8, 1), first):
         for index, data in enumerate(files):
             labels = {"gender": "female" if subject % 2 else "male"}
             writer.add(
@@ -110,6 +117,21 @@ def test_a_killed_training_with_validation_ends_in_the_same_model(
     assert manifests[0].details["validations"] == manifests[1].details["validations"]
 
 
+def test_people_trained_on_and_validated_on_are_refused_with_the_list(
+    server: Server, store: ObjectStore
+) -> None:
+    dataset, other = labelled(store), labelled(store, "others", first=22)
+    operation = server.client.fine_tune(
+        pb.FineTuneRecognizerRequest(
+            dataset=dataset.name, target_model="models/x", validation_dataset=other.name
+        )
+    )
+    with pytest.raises(
+        InvalidInput, match=r"validation_dataset: 2 of its subjects are trained on: test:1:22, test:1:23"
+    ):
+        operation.result(240)
+
+
 def trained(
     store: ObjectStore, environment: dict[str, str], processes: int, asked: pb.FineTuneRecognizerRequest
 ) -> pb.FineTuneRecognizerResult:
@@ -152,3 +174,63 @@ def test_two_processes_train_an_operation_together_as_one_does_with_twice_the_ac
     for name, tensor in theirs.items():
         torch.testing.assert_close(ours[name], tensor, rtol=1e-2, atol=1e-4)
     assert two.validation.tmr == pytest.approx(one.validation.tmr, abs=0.05)
+
+
+def team_of_two(folder: Path, config: Config, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What two processes of torchrun come to."""
+    np.savez(folder / "data.npz", images=IMAGES, labels=LABELS, cells=np.array(CELLS))
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-addr",
+        "127.0.0.1",
+    ]
+    command += ["--master-port", str(free_port()), "-m", "tests.support.team_training"]
+    done = subprocess.run(
+        [*command, str(folder / "data.npz"), str(folder / "team.pt")],
+        cwd=Path(__file__).parents[2],
+        env={
+            **os.environ,
+            "TEAM_CONFIG": json.dumps(asdict(config)),
+            "OMP_NUM_THREADS": "1",
+            "FAIRLOOP_DEVICE": "cpu",
+            **(environment or {}),
+        },
+        capture_output=True,
+        text=True,
+        timeout=580,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = torch.load(folder / "team.pt", weights_only=True)
+    return found
+
+
+def test_two_processes_do_what_one_does_with_twice_the_accumulation(tmp_path: Path) -> None:
+    config = replace(
+        DEEP,
+        accumulation=1,
+        sampling="balanced",
+        sample_rate=0.5,
+        worst_share=0.5,
+        validate_every=1,
+        batch_size=6,
+    )
+    # Process 0 is told to stop before the last step, and both do.
+    team = team_of_two(tmp_path, config, {"TEAM_STOP": "11"})
+    asked = iter(range(100))
+    alone = fit.fit(
+        IMAGES,
+        LABELS,
+        replace(config, accumulation=2),
+        cells=CELLS,
+        judge=lambda net, loss: {"tmr": 0.5},
+        should_stop=lambda: next(asked) == 11,
+    )
+    assert (len(team["losses"]), alone.step, alone.total) == (11, 11, 12)
+    np.testing.assert_allclose(team["losses"], alone.losses, rtol=1e-4)
+    for name, tensor in alone.net.state_dict().items():
+        torch.testing.assert_close(team["net"][name], tensor, rtol=1e-3, atol=1e-5)

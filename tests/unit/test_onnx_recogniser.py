@@ -90,15 +90,23 @@ def external() -> onnx.ModelProto:
     return model
 
 
+def external_constant() -> onnx.ModelProto:
+    """A model one of whose nodes, not its list of weights, points to a file."""
+    model, tensor = graph(), external().graph.initializer[0]
+    model.graph.node.append(helper.make_node("Constant", [], ["unused"], value=tensor))
+    return model
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
         (b"no model", "is not a readable ONNX file"),
         (external().SerializeToString(), "keeps weights in files beside it"),
+        (external_constant().SerializeToString(), "keeps weights in files beside it"),
         (graph(size=8).SerializeToString(), r"its input is \[0, 3, 8, 8\]"),
         (graph(outputs=2).SerializeToString(), "has 1 inputs and 2 outputs"),
     ],
-    ids=["text", "external_weights", "too_small", "two_outputs"],
+    ids=["text", "external_weights", "external_constant", "too_small", "two_outputs"],
 )
 def test_files_that_are_no_recogniser_are_refused(model: bytes, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
