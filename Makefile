@@ -33,7 +33,7 @@ endef
 
 help: ## what there is to run
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo '  (make audit FOLDER=path, make test-long PART=loop|statistics|chaos|hostile|generator|annotator|recognizer|metrics,'
+	@echo '  (make audit FOLDER=path, make test-long PART=loop|statistics|chaos|hostile|generator|annotator|recognizer|metrics|cluster,'
 	@echo '   make bench ONLY=roc)'
 
 demo: $(STAMPS)/weights ## one round of the loop on real models, under ten minutes

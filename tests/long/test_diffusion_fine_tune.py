@@ -32,6 +32,8 @@ from tests.support.bucket import own_bucket
 from tests.support.tiny_diffusion import TinyShape, build_tiny_diffusion
 from tests.support.trainings import LocalJob, run
 
+pytestmark = pytest.mark.generator
+
 SHAPE = TinyShape(size=16, vae_blocks=2, width=16)
 RACES = ("white", "black", "indian")
 _numbers = itertools.count()
