@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fairloop.serving import launcher
 from fairloop.serving.training import TrainingJob, main
 from fairloop.v1 import generator_pb2
 from services.generator import recipes
@@ -27,7 +28,7 @@ def follow() -> None:
     processes.follow(train_shared)
 
 
-if __name__ == "__main__" and processes.rank():
+if __name__ == "__main__" and launcher.rank():
     follow()
 elif __name__ == "__main__":
     main({NAME: (generator_pb2.FineTuneGeneratorRequest, fine_tune)}, "generator")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fairloop.errors import InvalidInput
+from fairloop.serving import launcher
 
 DEVICES = ("auto", "cpu", "cuda")
 PATIENCE = timedelta(days=7)
@@ -125,14 +126,9 @@ def device(wanted: str) -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def launched() -> tuple[int, int]:
-    """Rank and number of processes as the launcher says; 0 and 1 where there is none."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def join() -> Team:
     """The team that this process belongs to, on the device that FAIRLOOP_DEVICE names (default auto)."""
     place = device(os.environ.get("FAIRLOOP_DEVICE", "auto"))
     if place.type == "cuda":
         torch.cuda.set_device(place)
-    return Processes(place) if launched()[1] > 1 else Team(place)
+    return Processes(place) if launcher.count() > 1 else Team(place)

@@ -17,6 +17,7 @@ from fairloop import registry
 from fairloop.dataset import Dataset
 from fairloop.errors import InvalidInput
 from fairloop.manifest import Manifest, download, inherited_terms
+from fairloop.serving import launcher
 from fairloop.serving.training import Stopped, TrainingJob, main
 from fairloop.spool import Spool
 from fairloop.store import ObjectStore
@@ -283,13 +284,12 @@ def _rate_fields() -> list[str]:
 
 
 def _start() -> None:
-    from services.recognizer.team import join, launched
-
-    if launched()[0] == 0:
+    if launcher.rank() == 0:
         main({NAME: (recognizer_pb2.FineTuneRecognizerRequest, fine_tune)}, "recognizer")
         return
     # Not the first process of several: it hears from that one what to do.
     from services.recognizer import worker
+    from services.recognizer.team import join
 
     team = join()
     worker.work(team)

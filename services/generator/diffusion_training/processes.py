@@ -15,20 +15,10 @@ from datetime import timedelta
 from typing import Any
 
 from fairloop.errors import PreconditionFailed
-from services.generator.diffusion_training.modules import device
+from fairloop.serving.launcher import count, rank
 
 PATIENCE = timedelta(hours=4)
 """How long followers wait while the leader reads a dataset or makes class images."""
-
-
-def count() -> int:
-    """The number of processes of this training."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def rank() -> int:
-    """The number of this process; 0 leads."""
-    return int(os.environ.get("RANK", "0"))
 
 
 def only_one(recipe: str) -> None:
@@ -52,6 +42,8 @@ class Group:
             )
         import torch
         from accelerate import PartialState
+
+        from services.generator.diffusion_training.modules import device
 
         PartialState(cpu=device().type == "cpu", timeout=PATIENCE)
         # Words go over the CPU whatever the tensors take: they need no device to arrive.
