@@ -45,7 +45,7 @@ audit: $(AUDIT_VENV)/.stamps/annotator ## audit your own images: make audit FOLD
 	@$(AUDIT_VENV)/bin/fairloop audit "$(FOLDER)"
 
 test: $(STAMPS)/test $(STAMPS)/weights ## unit, contract, integration and end-to-end tests
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests/unit tests/contract tests/integration tests/e2e
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/unit tests/contract tests/integration tests/e2e
 
 test-long: $(STAMPS)/test $(STAMPS)/weights ## tests over a minute: make test-long [PART=...]
 	@$(BIN)/python -m pytest tests/long --timeout 3600 $(if $(PART),-m "$(PART)")

@@ -17,9 +17,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With several workers: a file's tests on one of them, since they share servers, and so do all of e2e.
+    """With several workers, what takes longest begins first.
 
-    What takes longest begins first.
+    A file's tests share servers: `--dist loadfile` keeps them on one worker, and `--no-loadscope-reorder`
+    this order.
     """
     if not getattr(config, "workerinput", None):
         return
@@ -28,9 +29,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     def tier(item: pytest.Item) -> str:
         return item.path.relative_to(config.rootpath / "tests").parts[0]
 
-    for item in items:
-        group = "e2e" if tier(item) == "e2e" else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: order.index(tier(item)) if tier(item) in order else len(order))
 
 

@@ -176,17 +176,19 @@ def test_a_full_disk_is_one_clear_failure_and_when_there_is_space_a_new_start_wo
     replicas: tuple[Pair, ObjectStore], proxy: FaultProxy
 ) -> None:
     servers, store = replicas
-    operation = servers.client(0).annotate(request(12, "f"))
+    operation = servers.client(0).annotate(request(40, "f"))
     wait_until(operation, between(0.1, 0.8))
     with proxy.during("full"):
         with pytest.raises(Exhausted, match="the store is full"):
             operation.result(30)
         with pytest.raises(Exhausted, match="the store is full"):
             servers.client(0).annotate(request(2, "g"))
+        while not any(process.events("last word failed") for process in servers.processes):
+            time_passes(0.1)
     with pytest.raises(Exhausted, match=rf"s3://faults/{operation.name}/.*: the store is full") as caught:
         operation.result(30)
     assert "shard" in caught.value.metadata
-    again = request(12, "h", "f")
+    again = request(40, "h", "f")
     made = servers.client(1).annotate(again).result(60).annotations
     manifests = [key for key in store.list("annotations/") if key.endswith("/manifest.json")]
     assert f"{made}/manifest.json" in manifests
