@@ -42,6 +42,10 @@ GROUP = "fairloop.commands"
 
 # Commands of the services, and what each needs, so that their absence is explained.
 KNOWN = {
+    "annotate": (
+        "Describe the images of a list, a table or a folder, in the reference systems' own CSVs.",
+        "In a clone: pip install -e '.[annotators]' -e ./services",
+    ),
     "audit": (
         "Audit a folder of your own images.",
         "`make audit FOLDER=path` in a clone sets it up; by hand, there: "
