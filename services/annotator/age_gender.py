@@ -15,7 +15,6 @@ time. They are made zero when the network is loaded.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -31,6 +30,7 @@ from fairloop.registry import version_of
 from fairloop.tables import Guess
 from fairloop.taxonomy import AGE_BIN_STARTS, age_bin, values, vocabulary
 from services.annotator.face import Face, aligned_chip
+from services.annotator.per_attribute import PerAttribute
 
 PADDING = 0.2
 CHANNEL_MEANS = np.array([122.781998, 117.000999, 104.297997], np.float32)
@@ -42,7 +42,7 @@ PIECE = 16
 WITHOUT_EFFECT = 1e-30
 
 
-class AgeAndGender:
+class AgeAndGender(PerAttribute):
     """The annotator `age_and_gender`.
 
     gender: `probabilities` are the network's (female, male); the label is the
@@ -75,13 +75,6 @@ class AgeAndGender:
     def load(cls, attributes: Collection[str] = ("gender", "age")) -> Self:
         """The networks of the catalogue."""
         return cls(fetch("age-onnx"), fetch("gender-onnx"), attributes)
-
-    def part(self, attributes: Collection[str]) -> Self:
-        """This annotator with the networks of these attributes alone, which it shares; nothing is loaded."""
-        made = copy.copy(self)
-        made.attributes = tuple(attribute for attribute in self.attributes if attribute in attributes)
-        made._sessions = {attribute: self._sessions[attribute] for attribute in made.attributes}
-        return made
 
     def annotate(self, faces: Sequence[Face]) -> list[Mapping[str, Guess]]:
         """Gender and age of each face; the answer for a face does not depend on the others."""

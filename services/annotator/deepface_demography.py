@@ -12,7 +12,6 @@ bit.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +33,7 @@ from services.annotator import shared_trunk
 from services.annotator.face import Face
 from services.annotator.face_api import crop
 from services.annotator.onnx_session import open_session, session_of
+from services.annotator.per_attribute import PerAttribute
 
 INPUT_SIZE = 224
 # The VGG networks hold 25 MB of activations for each face.
@@ -47,7 +47,7 @@ WEIGHTS: Mapping[str, str] = {
 }
 
 
-class DeepFaceDemography:
+class DeepFaceDemography(PerAttribute):
     """The annotator `deepface`: gender, race6 and age.
 
     gender and race6: the library's probabilities, divided by their sum as it
@@ -89,13 +89,6 @@ class DeepFaceDemography:
     def load(cls, attributes: Collection[str] = tuple(CLASSES)) -> Self:
         """The networks of the catalogue for these attributes."""
         return cls({name: fetch(WEIGHTS[name]) for name in CLASSES if name in attributes})
-
-    def part(self, attributes: Collection[str]) -> Self:
-        """This annotator with the networks of these attributes alone, which it shares; nothing is loaded."""
-        made = copy.copy(self)
-        made.attributes = tuple(attribute for attribute in self.attributes if attribute in attributes)
-        made._sessions = {attribute: self._sessions[attribute] for attribute in made.attributes}
-        return made
 
     def annotate(self, faces: Sequence[Face]) -> list[Mapping[str, Guess]]:
         """The guesses of each face; `InvalidInput` names a face whose box holds no pixel."""
