@@ -37,7 +37,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from fairloop import _packages
+from fairloop import _packages, weight_form
 from fairloop._download_progress import DownloadProgress
 from fairloop.errors import DataLoss, FairloopError, InvalidInput, NotFound, PreconditionFailed
 
@@ -142,7 +142,8 @@ def put(name: str, file: Path) -> Path:
     recorded beside the file and compared whenever the file is read.
 
     Raises `NotFound` for an unknown name or a file that is not there, `DataLoss`
-    for another file than the catalogue names, and `PreconditionFailed` when the
+    for another file than the catalogue names, `InvalidInput` for a file without a
+    known sha256 that does not have its loader's form, and `PreconditionFailed` when the
     cache cannot be written.
     """
     wanted = entry(name)
@@ -154,6 +155,8 @@ def put(name: str, file: Path) -> Path:
             digest = _copy(stream, scratch / wanted.file, file.stat().st_size)
             if wanted.sha256 and digest != wanted.sha256:
                 raise _mismatch(wanted, str(file), digest)
+            if not wanted.sha256:
+                weight_form.check(scratch / wanted.file, wanted.loader)
             path.parent.mkdir(parents=True, exist_ok=True)
             # The record goes first: a file without one would be taken as it is.
             if not wanted.sha256:

