@@ -232,7 +232,8 @@ class TableLooker:
                 yield part.key, f"has face {face} of image {image} {count} times"
         expected = [self._id(digest.copy(), made_from) for made_from in self._made_from()]
         if self._found.name.rsplit("/", 1)[1] not in expected and not self._found.details.get("erasures"):
-            yield part.key, f"its rows and parents make it {self._kind}/{expected[0]}"
+            names = " or ".join(f"{self._kind}/{version}" for version in expected)
+            yield part.key, f"its rows and parents make it {names}"
         yield from self._images(part.key, images)
 
     def end(self) -> Iterator[Problem]:
@@ -251,11 +252,19 @@ class TableLooker:
         return embedding_schema(column.list_size if fixed else 1)
 
     def _made_from(self) -> list[list[str]]:
-        """What the id may be made from besides the rows: parents, and the annotators where these answered."""
+        """What the id may be made from besides the rows.
+
+        Parents; the annotators where these answered; the detector too, where it was not the usual one.
+        """
         parents = list(self._found.parents)
-        annotators = self._found.details.get("annotators", {}) if self._kind == "annotations" else {}
-        named = [f"{name}@{version}" for name, version in sorted(annotators.items())]
-        return [[*parents, *named], parents] if named else [parents]
+        if self._kind != "annotations":
+            return [parents]
+        annotators, detector = (
+            [f"{name}@{version}" for name, version in sorted(self._found.details.get(which, {}).items())]
+            for which in ("annotators", "detector")
+        )
+        may = [[*parents, *annotators], [*parents, *annotators, *detector], parents]
+        return [one for place, one in enumerate(may) if one not in may[:place]]
 
     @staticmethod
     def _id(digest: hashlib._Hash, made_from: list[str]) -> str:

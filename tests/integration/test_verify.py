@@ -53,17 +53,22 @@ class Sound:
             )
         self.dataset = writer.finish()
         self.ids: list[str] = self.dataset.index["image_id"].to_pylist()
-        self.annotations = self._annotations(self.ids)
+        self.annotations = self.annotated(self.ids, ("dlib_hog", "19"))
         self.embeddings = self._embeddings()
         self.report = self._report()
 
-    def _annotations(self, ids: list[str]) -> Manifest:
+    def annotated(self, ids: list[str], detector: tuple[str, str], *named: str) -> Manifest:
+        """Annotations whose version is made from `named` too, as that of another detector than the usual."""
         schema = annotation_schema(GUESSES)
-        table = TableWriter(self.store, ANNOTATIONS, schema, [self.dataset.name, "face_api@v1"])
+        table = TableWriter(self.store, ANNOTATIONS, schema, [self.dataset.name, "face_api@v1", *named])
         rows = [FaceRow("ok", guesses={GUESSES[0]: Guess("female", (0.9, 0.1))}) for _ in ids]
         records = [annotation_record(i, row, GUESSES) for i, row in zip(ids, rows, strict=True)]
         table.add(to_parquet(records, schema))
-        details = {"annotators": {"face_api": "v1"}, "guesses": [list(guess) for guess in GUESSES]}
+        details = {
+            "annotators": {"face_api": "v1"},
+            "guesses": [list(guess) for guess in GUESSES],
+            "detector": dict([detector]),
+        }
         return table.finish({"status_ok": len(ids)}, [MIT], details)
 
     def _embeddings(self) -> Manifest:
@@ -237,6 +242,12 @@ def test_a_table_that_lost_rows_or_gained_others_is_found(sound: Sound) -> None:
     assert any(
         f"has face 0 of image {sound.ids[0]} 2 times" in t for t in sound.findings(sound.embeddings.name)
     )
+
+
+def test_annotations_by_another_detector_are_as_sound_as_those_by_the_usual_one(sound: Sound) -> None:
+    assert sound.findings(sound.annotated(sound.ids, ("scrfd", "1"), "scrfd@1").name) == []
+    other = sound.annotated(sound.ids, ("scrfd", "1"), "scrfd@2")
+    assert any("its rows and parents make it annotations/" in text for text in sound.findings(other.name))
 
 
 def test_names_that_do_not_follow_from_contents_are_found(sound: Sound) -> None:
