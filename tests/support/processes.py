@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -22,11 +25,33 @@ from fairloop.tls import ChannelTls
 START_SECONDS = 90.0
 
 
+PORTS = range(2_000, 10_000)
+"""Below those that the system gives to clients, and below those of the end-to-end tests' stack."""
+_held: list[IO[str]] = []
+"""Locks of the ports given out by this process, until it ends."""
+
+
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on now, and that no other test process is given while this one lives.
+
+    gRPC servers share a port that is taken twice (SO_REUSEPORT): each would get calls meant for the other.
+    """
+    folder = Path(tempfile.gettempdir(), "fairloop-test-ports")
+    folder.mkdir(exist_ok=True)
+    first = os.getpid() * 101 + len(_held)
+    for step in range(len(PORTS)):
+        port = PORTS[(first + step) % len(PORTS)]
+        lock = (folder / str(port)).open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            lock.close()
+            continue
+        _held.append(lock)
+        return port
+    raise RuntimeError(f"no free port between {PORTS[0]} and {PORTS[-1]}")
 
 
 class Process:
@@ -152,7 +177,11 @@ def start_service(
         folder / f"{name or module}.log",
     )
     address = f"127.0.0.1:{port}"
-    wait_serving(address, process)
+    try:
+        wait_serving(address, process)
+    except BaseException:
+        process.stop()
+        raise
     return process, address
 
 
