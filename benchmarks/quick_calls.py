@@ -4,7 +4,8 @@
 
 Starts a store, an annotator and a recogniser of its own. `AnnotateImages` by 32 concurrent clients, one
 image a call, against `Annotate` of the same images; its p99 against its p50; a lone call against the same
-image's compute in process, on one thread, each side some dozens of times before the other has its turn.
+image's compute in process, on one thread, and against the same call of a bare gRPC server
+(`benchmarks.bare_server`), each side some dozens of times before the next has its turn.
 `EmbedImages` by 8 clients of 16 images a call against the bare models on the same decoded images with as
 many threads: dlib's in its processes, and the residual network as it is trained by default; it has no goal,
 the operation `Embed` has. The clients take part of the machine, as they do in life. Medians of `--repeat`,
@@ -19,6 +20,7 @@ import contextlib
 import io
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,12 +29,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import torch
 from google.protobuf.message import Message
 from grpc import aio
 from PIL import Image
 
+from benchmarks.bare_server import ANNOTATORS, METHOD
 from benchmarks.table import Goal, Row, parser, run
 from fairloop.client import AnnotatorClient, RecognizerClient
 from fairloop.models import fetch
@@ -55,7 +59,6 @@ CLIENTS = 32
 PER_SUBJECT = 64
 TURN = 32
 """Lone calls, and images computed in process, one after another before the other side has its turn."""
-ANNOTATORS = ("age_and_gender",)
 THREADS = os.cpu_count() or 1
 
 
@@ -77,6 +80,20 @@ def servers(folder: Path) -> Iterator[tuple[str, str, ObjectStore]]:
     finally:
         for process in reversed(started):
             process.stop()
+
+
+@contextlib.contextmanager
+def bare_server() -> Iterator[Callable[..., bytes]]:
+    """The method of a bare server: an image's bytes in, its status out."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.bare_server"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            with grpc.insecure_channel(f"127.0.0.1:{int(process.stdout.readline())}") as channel:
+                yield channel.unary_unary(METHOD)
+        finally:
+            process.kill()
 
 
 async def together(
@@ -130,13 +147,16 @@ def annotating(address: str, store: ObjectStore, images: int, repeat: int) -> li
     # In this process and on one thread: nothing between the bytes and the row that could be left out.
     detector, annotators = Detector.load(), registry.load(ANNOTATORS)
     describe(faces[:8], annotators, detector)
-    beyond = []
-    for start in range(0, min(images, 4 * TURN), TURN):
-        # In turns: the two sides have a model each, and one would find the caches full of the other's.
-        turn = slice(start, start + TURN)
-        lone = [timed(partial(client.annotate_images, request)) for request in requests[turn]]
-        compute = [timed(partial(describe, [face], annotators, detector)) for face in faces[turn]]
-        beyond.append(statistics.median(a - b for a, b in zip(lone, compute, strict=True)))
+    beyond, beside = [], []
+    with bare_server() as bare:
+        for start in range(0, min(images, 4 * TURN), TURN):
+            # In turns: each side has a model of its own, and one would find the caches full of the other's.
+            turn = slice(start, start + TURN)
+            lone = [timed(partial(client.annotate_images, request)) for request in requests[turn]]
+            least = [timed(partial(bare, face, timeout=60)) for face in faces[turn]]
+            compute = [timed(partial(describe, [face], annotators, detector)) for face in faces[turn]]
+            beyond.append(statistics.median(a - b for a, b in zip(lone, compute, strict=True)))
+            beside.append(statistics.median(a - b for a, b in zip(least, compute, strict=True)))
     ratios = [q / b for q, b in zip(quick, bulk, strict=True)]
     return [
         Row(
@@ -158,9 +178,16 @@ def annotating(address: str, store: ObjectStore, images: int, repeat: int) -> li
             ratio=statistics.median(t / m for t, m in zip(tails, medians, strict=True)),
         ),
         Row(
-            "a lone call of AnnotateImages beyond its compute",
+            "a lone call of AnnotateImages, beyond its compute",
             "ms",
-            1e3 * statistics.median(beyond),
+            ours=1e3 * statistics.median(beyond),
+            peer=1e3 * statistics.median(beside),
+            peer_name="a bare server of grpc.aio",
+        ),
+        Row(
+            "a lone call of AnnotateImages, beyond the bare server's",
+            "ms",
+            1e3 * statistics.median(a - b for a, b in zip(beyond, beside, strict=True)),
             goal=Goal("ours", "≤", 2),
         ),
     ]

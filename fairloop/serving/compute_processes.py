@@ -34,6 +34,7 @@ from fairloop import stages
 from fairloop.errors import InvalidInput, Unavailable
 from fairloop.serving.logs import log
 from fairloop.serving.parent_process import end_with
+from fairloop.serving.warmest_first import WarmestFirst
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ class _Pool:
 
     def __init__(self, load: Callable[..., Any], arguments: Sequence[Any], count: int) -> None:
         self.count = count
-        self.pieces: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
+        self.pieces: WarmestFirst[_Piece] = WarmestFirst()
         self.running: set[_Process] = set()
         self.closed = False
         # Re-entrant: `close` may be called by the garbage collector, in whichever thread it runs.
@@ -155,7 +156,8 @@ class _Pool:
                 ready.set_result(None)
             except Exception as error:
                 ready.set_exception(error)
-            while (piece := self.pieces.get()) is not None:
+            mailbox: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
+            while (piece := self.pieces.get(mailbox)) is not None:
                 if piece.done.set_running_or_notify_cancel():
                     process = self._done(piece, process)
                 piece = None  # its images are not kept until the next one comes
@@ -173,15 +175,11 @@ class _Pool:
                 return
             self.closed = True
             running = list(self.running)
-        with contextlib.suppress(queue.Empty):
-            while True:
-                piece = self.pieces.get_nowait()
-                if piece is not None and piece.done.set_running_or_notify_cancel():
-                    piece.done.set_exception(Unavailable(CLOSED))
+        for piece in self.pieces.close():
+            if piece.done.set_running_or_notify_cancel():
+                piece.done.set_exception(Unavailable(CLOSED))
         for process in running:
             process.kill()
-        for _ in range(self.count):
-            self.pieces.put(None)
 
     def check_open(self) -> None:
         """Raises `Unavailable` once it is closed."""
