@@ -236,7 +236,7 @@ def beside_both_in_turn(rates: dict[str, list[float]], candidates: int, wrong: s
         ours=statistics.median(rates["both"]),
         peer=statistics.median(in_turn),
         peer_name="both, one after the other",
-        ratio=statistics.median(o / p for o, p in zip(rates["both"], in_turn, strict=True)),
+        ratio=statistics.median(p / o for o, p in zip(rates["both"], in_turn, strict=True)),
         wrong=wrong,
     )
 
