@@ -100,7 +100,7 @@ def bare_server() -> Iterator[Callable[..., bytes]]:
 
 @dataclass(frozen=True)
 class Together:
-    """Concurrent clients' calls: seconds for all, every call's seconds, the clients' own processor seconds."""
+    """Calls of concurrent clients: seconds for all, of each, and of the processor for the clients alone."""
 
     seconds: float
     calls: list[float]
