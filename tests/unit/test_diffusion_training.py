@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -529,6 +530,27 @@ def test_bfloat16_computes_and_draws_and_keeps_its_weights_in_float32(base: Path
     # bfloat16 has 8 bits: three digits of the loss at most are the same, and not all of them.
     assert outcome.losses == pytest.approx(exact.losses, rel=0.02)
     assert outcome.losses != exact.losses
+
+
+def test_a_black_validation_image_is_shown_and_a_black_class_image_is_drawn_again(base: Path) -> None:
+    made = modules.load(base, settings())
+    torch.nn.init.zeros_(made.vae.decoder.conv_out.weight)
+    torch.nn.init.constant_(made.vae.decoder.conv_out.bias, -10)
+    draw = partial(
+        samples.draw,
+        samples.pipeline_of(made),
+        "a face",
+        1,
+        5,
+        purpose="v",
+        size=SIDE,
+        steps=1,
+        guidance=1.0,
+    )
+    ((place, image),) = draw(as_it_comes=True)
+    assert (place, image.max()) == (0, 0)
+    with pytest.raises(PreconditionFailed, match="of 10 images of 'a face' 10 came out black"):
+        list(draw())
 
 
 def test_a_size_that_the_networks_cannot_halve_is_refused(base: Path) -> None:

@@ -247,6 +247,7 @@ class Trainer:
                 size=run.settings.resolution,
                 steps=SAMPLE_INFERENCE_STEPS,
                 guidance=SAMPLE_GUIDANCE,
+                as_it_comes=True,
             )
             for _, pixels in drawn:
                 mark = Mark(self.source.base.name, run.settings.seed, number)

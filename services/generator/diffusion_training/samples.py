@@ -78,12 +78,14 @@ def draw(
     steps: int,
     guidance: float,
     first: int = 0,
+    as_it_comes: bool = False,
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """`count` images of a prompt with the number of their noise, uint8 (size, size, 3).
 
     Numbers begin with `first`; the noise of number k is drawn from `seed`, `purpose` and k alone. An image
     that is black or that the safety checker refused is passed over for the next
-    number. `PreconditionFailed` when that happens to most of them.
+    number, and `PreconditionFailed` when that happens to most of them. `as_it_comes`
+    keeps each: a black validation image says something about the training.
     """
     import torch
 
@@ -114,6 +116,6 @@ def draw(
         pixels = (made.images * 255).round().astype(np.uint8)
         refused = made.nsfw_content_detected or [False] * len(places)
         for place, image, bad in zip(places, pixels, refused, strict=True):
-            if not bad and image.any():
+            if as_it_comes or (not bad and image.any()):
                 yield place, image
                 done += 1
