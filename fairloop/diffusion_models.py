@@ -25,6 +25,7 @@ from fairloop.diffusers_folder import (
 from fairloop.errors import DataLoss, InvalidInput
 from fairloop.manifest import Clock, Manifest, Part, Terms, utc_now
 from fairloop.safetensors_header import read_header
+from fairloop.scratch import scratch_folder
 from fairloop.store import ObjectStore
 
 KIND = "diffusion"
@@ -142,16 +143,15 @@ def download_lora(store: ObjectStore, model: Manifest, into: Path) -> Path:
 
 def shapes(store: ObjectStore, model: Manifest) -> dict[str, dict[str, tuple[int, ...]]]:
     """Shapes of the weights of `unet` and `text_encoder` by name, read from the headers of their files."""
-    import tempfile
 
     found: dict[str, dict[str, tuple[int, ...]]] = {}
-    with tempfile.TemporaryDirectory(prefix="fairloop-header-") as folder:
+    with scratch_folder("header") as folder:
         for part in own_parts(model):
             path = unflat_name(part.key.rsplit("/", 1)[1])
             component = path.partition("/")[0]
             if component not in ("unet", "text_encoder") or not path.endswith(".safetensors"):
                 continue
-            place = Path(folder) / "weights.safetensors"
+            place = folder / "weights.safetensors"
             _download(store, part, place)
             found.setdefault(component, {}).update(
                 {name: tensor.shape for name, tensor in read_header(place, path).items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from fairloop.commands.stored import opened, resolved, state_dir
+from fairloop.scratch import scratch_folder
 
 
 @click.command("pull-diffusion")
@@ -75,7 +76,6 @@ def put_diffusion(
     Only the files of the format are taken, and weights only as safetensors: a
     pickle is refused.
     """
-    import tempfile
 
     from fairloop import diffusers_folder, diffusion_catalogue, diffusion_models
     from fairloop.manifest import Terms
@@ -84,9 +84,9 @@ def put_diffusion(
     if terms_of:
         t = diffusion_catalogue.base(terms_of).terms
         terms = [Terms(t.licence, t.commercial, t.derivatives, t.redistribution, t.consent)]
-    with tempfile.TemporaryDirectory(prefix="fairloop-model-") as scratch:
+    with scratch_folder("model") as scratch:
         if vae is not None or safety_checker is not None:
-            folder = diffusers_folder.combined(folder, Path(scratch), vae, safety_checker, variant)
+            folder = diffusers_folder.combined(folder, scratch, vae, safety_checker, variant)
             variant = ""
         found = diffusers_folder.look_through(folder, variant)
         size = sum(file.stat().st_size for file in found.files.values())

@@ -9,11 +9,9 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +23,7 @@ from fairloop.dataset import INDEX, Dataset
 from fairloop.erasure.targets import Targets, mask
 from fairloop.erasure.words import search_patterns
 from fairloop.manifest import Manifest, Part, put_part, read_part, read_part_file
+from fairloop.scratch import scratch_folder
 from fairloop.store import ObjectStore
 from fairloop.table_file import TableFile
 
@@ -160,8 +159,8 @@ def holds(store: ObjectStore, manifest: Manifest, targets: Targets) -> bool:
 @contextmanager
 def _opened(store: ObjectStore, manifest: Manifest) -> Iterator[pq.ParquetFile]:
     """A table's file, fetched to a temporary one, its sha256 checked."""
-    with tempfile.TemporaryDirectory(prefix="fairloop-erasing-") as folder:
-        path = Path(folder) / "table.parquet"
+    with scratch_folder("erasing") as folder:
+        path = folder / "table.parquet"
         read_part_file(store, manifest.part("/table.parquet"), path)
         with pq.ParquetFile(path) as file:
             yield file

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from fairloop.errors import DataLoss, FairloopError, NotFound, PreconditionFaile
 from fairloop.manifest import Manifest, Part, Terms
 from fairloop.provenance import inspected_tables, lineage
 from fairloop.provenance.lineage import read_manifest
+from fairloop.scratch import scratch_folder
 from fairloop.store import ObjectStore
 from fairloop.tables import content_id, content_sha256, input_digest
 
@@ -109,8 +109,8 @@ def inspect_one(
     yield from _terms(store, found)
     if kind == "model version":
         yield from _model_name(found)
-    with tempfile.TemporaryDirectory(prefix="fairloop-verify-") as folder:
-        path = Path(folder) / "part"
+    with scratch_folder("verify") as folder:
+        path = folder / "part"
         looker = inspected_tables.looker(store, kind, found)
         for part in found.parts:
             problem = _fetch(store, part, path)

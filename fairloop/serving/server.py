@@ -20,6 +20,7 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from fairloop import scratch
 from fairloop.errors import FairloopError
 from fairloop.patience import outlasting
 from fairloop.serving import allocator, logs, tracing
@@ -248,6 +249,7 @@ def main(service: Service) -> NoReturn:
             read_security(settings)
             raise SystemExit(0)
         tracing.configure(service.name)
+        scratch.sweep()
         asyncio.run(serve(service, settings))
     except FairloopError as error:
         raise SystemExit(f"fairloop {service.name}: {error}") from None

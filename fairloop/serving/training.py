@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from fairloop import names
+from fairloop import names, scratch
 from fairloop.errors import (
     Cancelled,
     FairloopError,
@@ -161,6 +161,7 @@ def main(recipes: Mapping[str, tuple[type[Message], Recipe]], service: str) -> N
         raise SystemExit("the server that started this training is gone")
     settings = read_settings()
     tracing.configure(f"{service}-trainer")
+    scratch.sweep()
     operations = OperationStore(ObjectStore.from_environment())
     with outlasting() as patience:
         stored = operations.request(arguments.operation)

@@ -8,10 +8,8 @@ latent with the cell appended (`gan.condition`).
 from __future__ import annotations
 
 import functools
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from fairloop import registry
 from fairloop.errors import DataLoss, InvalidInput
 from fairloop.manifest import Manifest, read_part
+from fairloop.scratch import scratch_folder
 from fairloop.store import ObjectStore
 from services.generator import dcgan, gan, latents, sampler
 from services.generator.diffusion.drawing import check_kind
@@ -121,9 +120,9 @@ def load_face_model(store: ObjectStore, name: str) -> FaceModel:
     kind = manifest.details["kind"]
     if kind not in (*NETWORKS, "latent_sampler"):
         raise InvalidInput("model", f"{name} is a {kind}; this version loads dcgan, gan and latent_sampler")
-    with tempfile.TemporaryDirectory(prefix="fairloop-model-") as folder:
+    with scratch_folder("model") as folder:
         # The first part is the weights; a GAN's samples and losses lie beside them.
-        path = Path(folder) / manifest.parts[0].key.rsplit("/", 1)[1]
+        path = folder / manifest.parts[0].key.rsplit("/", 1)[1]
         path.write_bytes(read_part(store, manifest.parts[0]))
         if kind == "dcgan":
             return FaceModel(manifest, dcgan.load(path), None, {})

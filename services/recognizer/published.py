@@ -6,7 +6,6 @@ What is taken: state dictionaries of arcface_torch (`backbone.pth`; tensors only
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from fairloop import models, registry
 from fairloop.commands.stored import opened, state_dir
 from fairloop.errors import FairloopError, InvalidInput, NotFound
 from fairloop.manifest import Manifest, Terms
+from fairloop.scratch import scratch_folder
 from fairloop.store import ObjectStore
 from services.recognizer import iresnet, network, onnx_network, residual, weights
 from services.recognizer.checkpoint import UNREADABLE
@@ -117,8 +117,8 @@ def read(path: Path, architecture: str) -> Weights:
         return Weights("onnx", "recogniser.onnx", data, found.size, found.dimension, text)
     net = read_network(path, architecture)
     kind = "residual" if isinstance(net, residual.Residual) else "iresnet"
-    with tempfile.TemporaryDirectory(prefix="fairloop-model-") as folder:
-        file = Path(folder) / "recogniser.safetensors"
+    with scratch_folder("model") as folder:
+        file = folder / "recogniser.safetensors"
         network.save(net, file)
         data = file.read_bytes()
     text = f"{architecture or kind} from {path.name}"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
-import tempfile
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +18,7 @@ from fairloop.errors import InvalidInput
 from fairloop.manifest import Manifest, download
 from fairloop.models import fetch
 from fairloop.pixels import UnreadableImage, fitted
+from fairloop.scratch import Scratch, scratch_folder
 from fairloop.store import ObjectStore
 from services.recognizer import align, network, team
 from services.recognizer.dlib_embedder import DIMENSION, DlibPool
@@ -58,7 +57,7 @@ class DlibRecogniser:
 
     dimension = DIMENSION
 
-    def __init__(self, folder: Path, recogniser: Path, landmarks: Path, workers: int) -> None:
+    def __init__(self, folder: Scratch, recogniser: Path, landmarks: Path, workers: int) -> None:
         self.files = (recogniser, landmarks)
         self._pool = DlibPool(recogniser, landmarks, workers=workers)
         weakref.finalize(self, _dismiss, self._pool, folder)
@@ -124,9 +123,9 @@ def seeing(recogniser: Recogniser, *, flip: bool, alignment: str) -> Recogniser:
     return replace(recogniser, flip=flip, alignment=alignment or recogniser.alignment)
 
 
-def _dismiss(pool: DlibPool, folder: Path) -> None:
+def _dismiss(pool: DlibPool, folder: Scratch) -> None:
     pool.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    folder.remove()
 
 
 @dataclass(frozen=True)
@@ -168,17 +167,17 @@ def load_recogniser(store: ObjectStore, name: str, workers: int) -> Recogniser:
     kind = manifest.details["kind"]
     if kind == "dlib":
         # dlib reads its files when its processes start, so they outlive this call.
-        folder = Path(tempfile.mkdtemp(prefix="fairloop-dlib-"))
-        recogniser, landmarks = download(store, manifest, folder)
-        return DlibRecogniser(folder, recogniser, landmarks, workers)
+        files = Scratch("dlib")
+        recogniser, landmarks = download(store, manifest, files.path)
+        return DlibRecogniser(files, recogniser, landmarks, workers)
     if kind not in ("residual", "iresnet", "onnx"):
         raise InvalidInput(
             "model", f"{name} is a {kind}; this version loads dlib, residual, iresnet and onnx"
         )
     alignment = str(manifest.details.get("alignment", "none"))
     place = team.device(os.environ.get("FAIRLOOP_DEVICE", "auto"))
-    with tempfile.TemporaryDirectory(prefix="fairloop-model-") as scratch:
-        path = download(store, manifest, Path(scratch))[0]
+    with scratch_folder("model") as folder:
+        path = download(store, manifest, folder)[0]
         if kind == "onnx":
             graph = OnnxNetwork(path, workers, cuda=place.type == "cuda")
             return CropRecogniser(graph.embed, graph.layout.size, graph.layout.dimension, alignment)

@@ -6,9 +6,7 @@ Started by torchrun or accelerate's launcher, its processes train together:
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from fairloop import registry
 from fairloop.dataset import Dataset
 from fairloop.errors import InvalidInput
 from fairloop.manifest import Manifest, download, inherited_terms
+from fairloop.scratch import scratch_folder
 from fairloop.serving import launcher
 from fairloop.serving.training import Stopped, TrainingJob, main
 from fairloop.spool import Spool
@@ -210,8 +209,8 @@ class _Recipe:
         from services.recognizer import curves, network
 
         request, config = self.request, self.config
-        with tempfile.TemporaryDirectory(prefix="fairloop-model-") as folder:
-            path = Path(folder) / "recogniser.safetensors"
+        with scratch_folder("model") as folder:
+            path = folder / "recogniser.safetensors"
             network.save(result.net, path)
             weights = path.read_bytes()
         parents = [name for name in (request.dataset, request.base, request.validation_dataset) if name]
@@ -270,8 +269,8 @@ def read_base(store: ObjectStore, name: str) -> tuple[Manifest, Network]:
     from services.recognizer import network
 
     manifest = base_manifest(store, name)
-    with tempfile.TemporaryDirectory(prefix="fairloop-model-") as scratch:
-        path = download(store, manifest, Path(scratch))[0]
+    with scratch_folder("model") as scratch:
+        path = download(store, manifest, scratch)[0]
         return manifest, network.load(manifest.details["kind"], path)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +32,7 @@ from fairloop.diffusion_models import (
 )
 from fairloop.errors import Exhausted, FairloopError, InvalidInput, PreconditionFailed
 from fairloop.manifest import Manifest, read_part
+from fairloop.scratch import scratch_folder
 from fairloop.store import ObjectStore
 from services.generator.diffusion.drawing import SCHEDULERS, Drawing
 from services.generator.profile import profile
@@ -166,8 +166,7 @@ def load_diffusion(store: ObjectStore, name: str, device: str, dtype: str) -> Di
 @functools.lru_cache(maxsize=2)
 def _load(store: ObjectStore, name: str, device: str, dtype: str) -> DiffusionModel:
     model, base = open_diffusion(store, name)
-    with tempfile.TemporaryDirectory(prefix="fairloop-diffusion-") as folder:
-        place = Path(folder)
+    with scratch_folder("diffusion") as place:
         lora = None
         if model is not base:
             lora = download_lora(store, model, place)
@@ -202,7 +201,7 @@ def _load(store: ObjectStore, name: str, device: str, dtype: str) -> DiffusionMo
             }
             pipe = StableDiffusionPipeline.from_pretrained(place / "model", **parts, **options)
             if lora is not None:
-                pipe.load_lora_weights(folder, weight_name=lora.name, local_files_only=True)
+                pipe.load_lora_weights(str(place), weight_name=lora.name, local_files_only=True)
         except (FairloopError, MemoryError):
             raise
         except Exception as error:
@@ -263,21 +262,19 @@ def load_tokenizer(store: ObjectStore, name: str) -> Any:
         raise PreconditionFailed(
             f"{name} needs transformers, which is not installed: pip install 'fairloop[diffusion]'"
         ) from error
-    with tempfile.TemporaryDirectory(prefix="fairloop-tokenizer-") as folder:
+    with scratch_folder("tokenizer") as folder:
         for part in own_parts(model):
-            path = Path(folder) / unflat_name(part.key.rsplit("/", 1)[1])
-            if path.parent.name == "tokenizer" or path == Path(folder) / TEXT_CONFIG:
+            path = folder / unflat_name(part.key.rsplit("/", 1)[1])
+            if path.parent.name == "tokenizer" or path == folder / TEXT_CONFIG:
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(read_part(store, part))
         try:
-            tokenizer = CLIPTokenizer.from_pretrained(Path(folder) / "tokenizer", local_files_only=True)
+            tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         except Exception as error:  # whatever the library raises for a vocabulary that is none
             raise InvalidInput(
                 "model", f"the tokenizer of {name} cannot be loaded ({type(error).__name__})"
             ) from error
-        tokenizer.model_max_length = longest_text(
-            tokenizer, read_config(Path(folder) / TEXT_CONFIG, TEXT_CONFIG)
-        )
+        tokenizer.model_max_length = longest_text(tokenizer, read_config(folder / TEXT_CONFIG, TEXT_CONFIG))
         return tokenizer
 
 

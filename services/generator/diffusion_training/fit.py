@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairloop.errors import InvalidInput, PreconditionFailed
+from fairloop.scratch import scratch_folder
 from services.generator.diffusion_training import checkpoint, schedule
 from services.generator.diffusion_training.batches import Batch, Batches
 from services.generator.diffusion_training.modules import Modules, compute_dtype, device
@@ -213,8 +213,8 @@ class _Training:
 
     def _checkpoint(self, step: int, watch: Watch) -> None:
         scaler = self.accelerator.scaler
-        with tempfile.TemporaryDirectory(prefix="fairloop-checkpoint-") as folder:
-            path = Path(folder) / "state"
+        with scratch_folder("checkpoint") as folder:
+            path = folder / "state"
             checkpoint.save(
                 path,
                 self.identity,

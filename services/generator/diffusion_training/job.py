@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from fairloop.dataset import Dataset
 from fairloop.diffusers_folder import look_through
 from fairloop.errors import PreconditionFailed
 from fairloop.manifest import inherited_terms
+from fairloop.scratch import scratch_folder
 from fairloop.serving.settings import read_settings
 from fairloop.serving.training import Stopped, TrainingJob
 from fairloop.v1 import generator_pb2
@@ -212,8 +212,7 @@ class Trainer:
             "beside": self._beside(run, outcome),
         }
         store, target = self.job.store, self.request.target_model
-        with tempfile.TemporaryDirectory(prefix="fairloop-model-") as name:
-            folder = Path(name)
+        with scratch_folder("model") as folder:
             if run.settings.lora_rank:
                 file = modules.save_lora(self.made, folder)
                 model = diffusion_models.publish_lora(store, file, self.source.base.name, target, **common)
@@ -380,8 +379,8 @@ def work(
 ) -> generator_pb2.FineTuneGeneratorResult:
     """Does all runs of a request in this process and those that follow it."""
     group = Group()
-    with tempfile.TemporaryDirectory(prefix="fairloop-training-") as name:
-        trainer = Trainer(job, source, Path(name), group)
+    with scratch_folder("training") as folder:
+        trainer = Trainer(job, source, folder, group)
         try:
             trainer.fetch(wanted, existing)
             return trainer.run_all(runs)

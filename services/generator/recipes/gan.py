@@ -7,11 +7,9 @@ read from the store, and its checkpoints, samples and model written to it.
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ from fairloop.errors import InvalidInput, PreconditionFailed
 from fairloop.manifest import Manifest, inherited_terms, read_part
 from fairloop.manifest import load as load_manifest
 from fairloop.pixels import UnreadableImage, decode, fitted
+from fairloop.scratch import scratch_folder
 from fairloop.serving.settings import read_settings
 from fairloop.serving.training import Stopped, TrainingJob
 from fairloop.spool import Spool
@@ -230,8 +229,8 @@ def device() -> str:
 def load_base(store: ObjectStore, name: str) -> Base:
     """The generator of a `dcgan` or `gan` model, its file's sha256 checked."""
     manifest = registry.open_model(store, name, "generator")
-    with tempfile.TemporaryDirectory(prefix="fairloop-model-") as folder:
-        path = Path(folder) / manifest.parts[0].key.rsplit("/", 1)[1]
+    with scratch_folder("model") as folder:
+        path = folder / manifest.parts[0].key.rsplit("/", 1)[1]
         path.write_bytes(read_part(store, manifest.parts[0]))
         if manifest.details["kind"] == "dcgan":
             return Base(manifest, dcgan.load(path), _published_shape(manifest), ())
@@ -290,8 +289,8 @@ def publish(
     """Stores the generator as a model; its samples and losses lie beside the weights."""
     request: generator_pb2.FineTuneGeneratorRequest = job.request
     shape = config.shape
-    with tempfile.TemporaryDirectory(prefix="fairloop-model-") as folder:
-        path = Path(folder) / FILE
+    with scratch_folder("model") as folder:
+        path = folder / FILE
         gan.save(gan.Trained(result.generator, shape, cells.shares), path)
         weights = path.read_bytes()
     parents = [dataset.name, *([base.manifest.name] if base else [])]

@@ -6,10 +6,8 @@ read from the store and its result published.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from fairloop.dataset import Dataset
 from fairloop.errors import InvalidInput, PreconditionFailed
 from fairloop.manifest import Manifest, download, inherited_terms
 from fairloop.manifest import load as load_manifest
+from fairloop.scratch import scratch_folder
 from fairloop.serving.training import TrainingJob
 from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS, read_table
@@ -84,8 +83,8 @@ def run(job: TrainingJob) -> generator_pb2.FineTuneGeneratorResult:
         fitted = fit(recipe, dataset, table, int(base.details.get("latent", LATENT_SIZE)))
         network = base.name
     else:
-        with tempfile.TemporaryDirectory(prefix="fairloop-model-") as folder:
-            before = sampler.load(download(job.store, base, Path(folder))[0])
+        with scratch_folder("model") as folder:
+            before = sampler.load(download(job.store, base, folder)[0])
         fitted = reweigh(recipe, before, dataset, table)
         network = base.details["base"]
     job.confirm()
@@ -213,8 +212,8 @@ def publish(
     dataset: Dataset,
 ) -> Manifest:
     """Stores the sampler as a model that names the network it steers."""
-    with tempfile.TemporaryDirectory(prefix="fairloop-model-") as folder:
-        path = Path(folder) / FILE
+    with scratch_folder("model") as folder:
+        path = folder / FILE
         sampler.save(fitted, path)
         weights = path.read_bytes()
     details: Mapping[str, Any] = {

@@ -1,0 +1,79 @@
+"""Folders for what is large and soon gone: models on their way, checkpoints being packed, tables spilled.
+
+A process that is killed leaves its folder behind, and a model has gigabytes. Each
+folder is therefore locked by the process that made it, and `sweep` removes those
+whose lock nobody holds any more: servers and trainers do so when they start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+PREFIX = "fairloop-scratch-"
+_MAKING = ".fairloop-scratch-"
+
+logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def scratch_folder(purpose: str) -> Iterator[Path]:
+    """An empty folder of this process's own below TMPDIR, removed at the end of the block.
+
+    `purpose` is part of its name, for whoever looks at a full disk.
+    """
+    made = Scratch(purpose)
+    try:
+        yield made.path
+    finally:
+        made.remove()
+
+
+class Scratch:
+    """As `scratch_folder`, for what outlives a block: the folder at `path` stands until `remove`."""
+
+    def __init__(self, purpose: str) -> None:
+        hidden = Path(tempfile.mkdtemp(prefix=f"{_MAKING}{purpose}-"))
+        self._lock = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        # Under its final name it is locked from the first moment: a sweep never takes one that is being made.
+        self.path = hidden.with_name(PREFIX + hidden.name.removeprefix(_MAKING))
+        hidden.rename(self.path)
+
+    def remove(self) -> None:
+        """Removes the folder with all that is in it; once."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+
+def sweep() -> list[Path]:
+    """Removes the folders that processes which are gone have left; returns them.
+
+    Only this user's, and only folders of this module: others have no lock to tell by.
+    """
+    removed = []
+    for path in sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*-????????")):
+        try:
+            if path.is_symlink() or path.stat().st_uid != os.getuid():
+                continue
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            continue  # gone meanwhile, or no folder
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+            removed.append(path)
+        finally:
+            os.close(lock)
+    if removed:
+        logger.info("removed %d folders that killed processes had left", len(removed))
+    return removed
