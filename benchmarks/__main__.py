@@ -2,8 +2,8 @@
 
     python -m benchmarks [NAME ...] [--small] [--to FILE]
 
-Each runs in a process of its own. A full run of all writes `benchmarks/results.md`. Ends with exit code 1
-when a goal is missed or a benchmark fails.
+Each runs in a process of its own, and its section of `benchmarks/results.md` is written when it is done.
+Ends with exit code 1 when a goal is missed or a benchmark fails.
 """
 
 from __future__ import annotations
@@ -107,20 +107,26 @@ def commit() -> str:
         return "unknown (no git here)"
 
 
-def document(rows: list[Row], took: float) -> str:
+def section(name: str, rows: list[Row], took: float) -> str:
+    """What `results.md` says of one benchmark, below a heading of its name."""
+    facts = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit()}, {took:.0f} s"
+    return f"## {name}\n\n{facts}; {machine()}.\n\n{markdown(rows)}\n"
+
+
+def kept(path: Path) -> dict[str, str]:
+    """The sections of a `results.md` by the benchmark that they are of; none where there is no such file."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return {part.partition("\n")[0]: f"## {part.strip()}\n" for part in text.split("\n## ")[1:]}
+
+
+def document(sections: dict[str, str]) -> str:
     """`results.md`."""
-    facts = (
-        ("date", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"),
-        ("commit", commit()),
-        ("machine", machine()),
-        ("versions", versions()),
-        ("took", f"{took / 60:.0f} min"),
+    head = (
+        "# Benchmarks\n\nWritten by `make bench`, a section for each, when it was last measured. Ours and "
+        "its peer run on the same machine in the same run; ratios mean something on other machines, seconds "
+        f"do not.\n\nVersions at the last of them: {versions()}.\n"
     )
-    lines = "\n".join(f"- {name}: {text}" for name, text in facts)
-    return (
-        "# Benchmarks\n\nWritten by `make bench`. Ours and its peer run on the same machine in the same run; "
-        f"ratios mean something on other machines, seconds do not.\n\n{lines}\n\n{markdown(rows)}\n"
-    )
+    return "\n".join([head, *(sections[name] for name in sorted(sections))])
 
 
 def main() -> int:
@@ -132,22 +138,25 @@ def main() -> int:
         action="store_true",
         help="sizes that only show that they work (of those that have rows); no goals",
     )
-    parser.add_argument("--to", type=Path, help=f"file to write [{RESULTS.name} after a full run of all]")
+    parser.add_argument(
+        "--to", type=Path, default=RESULTS, help=f"file to write [{RESULTS.name}]; none if --small"
+    )
     asked = parser.parse_args()
     for name in asked.names:
         if name not in there:
             parser.error(f"{name!r} is no benchmark; there are {', '.join(there)}")
     chosen = asked.names or [name for name, gives_rows in there.items() if gives_rows or not asked.small]
-    started = time.monotonic()
     rows: list[Row] = []
     for number, name in enumerate(chosen, 1):
         print(f"\n{name} ({number} of {len(chosen)})", flush=True)
-        rows += measured(name, there[name], asked.small)
+        started = time.monotonic()
+        found = measured(name, there[name], asked.small)
+        rows += found
+        if not asked.small:
+            sections = {known: text for known, text in kept(asked.to).items() if known in there}
+            sections[name] = section(name, found, time.monotonic() - started)
+            asked.to.write_text(document(sections), encoding="utf-8")
     print(f"\n{markdown(rows)}")
-    target = asked.to or (RESULTS if not asked.names and not asked.small else None)
-    if target:
-        target.write_text(document(rows, time.monotonic() - started), encoding="utf-8")
-        print(f"written to {target}")
     wrong = [row.what for row in rows if row.wrong or (row.met is False and not asked.small)]
     if asked.small:
         print("small sizes: goals are not judged")

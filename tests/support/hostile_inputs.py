@@ -68,6 +68,9 @@ class MemoryStore:
     def get_json(self, key: str) -> Any:
         raise NotFound(key)
 
+    def find_json(self, key: str) -> None:
+        return None
+
 
 @functools.cache
 def dataset_objects() -> dict[str, bytes]:

@@ -22,7 +22,7 @@ from services.generator.sampler import load as load_sampler
 from services.recognizer.residual import load as load_network
 from tests.support.fuzzing import wrong
 from tests.support.hostile_images import huge_png, huge_webp, scan_bomb, small_images, text_bomb
-from tests.support.hostile_inputs import MemoryStore, case, tables
+from tests.support.hostile_inputs import MemoryStore, case, dataset_objects, tables
 from tests.support.hostile_targets import TARGETS
 from tests.support.mutations import chunks, mutated
 
@@ -132,3 +132,8 @@ def test_errors_show_control_characters_as_escapes(text: str) -> None:
     assert str(error).isprintable()
     assert "is no name" in str(error)
     assert isinstance(error, FairloopError)
+
+
+def test_the_dataset_whose_objects_are_damaged_in_long_tests_can_be_written() -> None:
+    kinds = {key.rsplit(".", 1)[1] for key in dataset_objects()}
+    assert kinds >= {"json", "parquet", "tar"}
