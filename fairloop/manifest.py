@@ -37,6 +37,10 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+LARGEST = 2**53
+"""Of a count, and of an object in bytes: what every reader of JSON holds exactly."""
+
+
 @dataclass(frozen=True)
 class Part:
     """One object of a resource."""
@@ -191,8 +195,11 @@ def load(store: ObjectStore, name: str, schema: str) -> Manifest:
     if found.name != name:
         raise DataLoss(f"{where} is the manifest of {found.name!r}", object=where)
     for part in found.parts:
-        if part.size < 0 or not is_key(part.key) or "/" not in part.key:
+        if not 0 <= part.size <= LARGEST or not is_key(part.key) or "/" not in part.key:
             raise DataLoss(f"{where}: {part.key!r} of {part.size} bytes is no part", object=where)
+    for what, count in found.counts.items():
+        if not 0 <= count <= LARGEST:
+            raise DataLoss(f"{where}: {count} is no count of {what!r}", object=where)
     return found
 
 

@@ -18,7 +18,8 @@ from click.testing import CliRunner
 from fairloop import dataset as dataset_module
 from fairloop import manifest, registry
 from fairloop.cli import main
-from fairloop.dataset import DatasetWriter, Image
+from fairloop.dataset import Dataset, DatasetWriter, Image
+from fairloop.errors import DataLoss
 from fairloop.manifest import Manifest, Part, Terms
 from fairloop.provenance import inspection, lineage
 from fairloop.store import ObjectStore
@@ -269,6 +270,20 @@ def test_missing_parents_and_terms_that_were_not_inherited_are_found(sound: Soun
     )
     sound.change(sound.model, terms=())
     assert f"{sound.model.name}: no terms are recorded" in sound.findings(sound.model.name)
+
+
+@pytest.mark.parametrize("count", [10**30, 2**63, -1])
+def test_a_count_or_a_size_that_nothing_can_have_is_refused_where_the_manifest_is_read(
+    sound: Sound, count: int
+) -> None:
+    written = sound.dataset.manifest
+    sound.change(written, counts={**written.counts, "images": count})
+    with pytest.raises(DataLoss, match=f"{count} is no count of 'images'"):
+        Dataset.open(sound.store, sound.dataset.name)
+    index = replace(sound.model.parts[0], size=count)
+    sound.change(sound.model, parts=(index, *sound.model.parts[1:]))
+    with pytest.raises(DataLoss, match=f"of {count} bytes is no part"):
+        registry.open_model(sound.store, sound.model.name, "recognizer")
 
 
 def test_what_cannot_be_read_at_all_is_a_finding_and_ends_nothing(sound: Sound) -> None:
