@@ -37,6 +37,8 @@ _BROKEN = (
     http.client.HTTPException,
     tarfile.TarError,
     zipfile.BadZipFile,
+    NotImplementedError,  # a zip of a version, or packed in a way, that zipfile does not read
+    RuntimeError,  # a zip with a password
     zlib.error,
 )
 NPM_TIMEOUT = 600.0  # seconds

@@ -129,7 +129,7 @@ def _check_zip(path: Path) -> None:
         size = path.stat().st_size
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise InvalidInput(path.name, "is no workbook that can be read, or not there") from error
     if size > LARGEST_WORKBOOK or unpacked > 10 * LARGEST_WORKBOOK:
         raise InvalidInput(path.name, f"unpacks to {unpacked:,} bytes; at most {10 * LARGEST_WORKBOOK:,}")

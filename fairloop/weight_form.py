@@ -21,6 +21,9 @@ CAFFE_LAYERS = {2, 100}
 """Fields of `NetParameter` in caffe.proto: layers of the old and of the new kind."""
 OLD_TORCH = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 """How files of torch before 1.6 begin: their magic number, pickled."""
+HDF5 = b"\x89HDF\r\n\x1a\n"
+HDF5_ENDS = {0: 40, 1: 44, 2: 28, 3: 28}
+"""By the version of an HDF5 superblock, where it says at which byte the file ends."""
 LARGEST_TEXT = 10_000_000
 """Bytes of a description in text."""
 
@@ -29,7 +32,7 @@ def check(path: Path, loader: str, field: str = "file") -> None:
     """`InvalidInput` on `field` when the file cannot be what `loader` reads.
 
     Knows `safetensors`, `onnx`, `caffe` (a description that ends in `.prototxt`,
-    weights otherwise) and `torch_weights_only`; says nothing of other loaders.
+    weights otherwise), `torch_weights_only` and `keras_hdf5`; says nothing of other loaders.
     """
     if loader == "safetensors":
         read_header(path, field)
@@ -43,6 +46,8 @@ def check(path: Path, loader: str, field: str = "file") -> None:
             right = bool(CAFFE_LAYERS & _fields(file))
         elif loader == "torch_weights_only":
             right = _is_torch(file)
+        elif loader == "keras_hdf5":
+            right = _is_hdf5(file)
         else:
             return
         if right:
@@ -50,7 +55,7 @@ def check(path: Path, loader: str, field: str = "file") -> None:
         file.seek(0)
         page = file.read(256).lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml"))
     hint = "; it is a web page: was the link's page saved?" if page else "; has the download broken off?"
-    kind = {"onnx": "ONNX", "caffe": "Caffe", "torch_weights_only": "torch"}[loader]
+    kind = {"onnx": "ONNX", "caffe": "Caffe", "torch_weights_only": "torch", "keras_hdf5": "HDF5"}[loader]
     raise InvalidInput(field, f"{path.name} is no whole {kind} file{hint}")
 
 
@@ -112,5 +117,18 @@ def _is_torch(file: BinaryIO) -> bool:
     try:
         with zipfile.ZipFile(file) as archive:
             return any(name.endswith("/data.pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
         return False
+
+
+def _is_hdf5(file: BinaryIO) -> bool:
+    """Whether an HDF5 file is as long as its superblock says.
+
+    The format: https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html.
+    """
+    head = file.read(64)
+    if len(head) < 64 or not head.startswith(HDF5) or head[8] not in HDF5_ENDS:
+        return False
+    widths = head[13:15] if head[8] < 2 else head[9:11]
+    place = HDF5_ENDS[head[8]]
+    return widths == b"\x08\x08" and file.seek(0, 2) >= int.from_bytes(head[place : place + 8], "little")

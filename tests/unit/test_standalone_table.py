@@ -69,6 +69,15 @@ def test_parquet_holds_the_same_as_csv(tmp_path: Path) -> None:
     assert list(found.labels("coded")) == ["u", "v", "u"]
 
 
+def test_parquet_with_a_column_whose_name_is_no_text_is_refused_by_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"subject": ["x"]}), path, store_schema=False)
+    assert list(read(path).labels("subject")) == ["x"]
+    path.write_bytes(path.read_bytes().replace(b"subject", b"sub\xffect"))
+    with pytest.raises(InvalidInput, match=r"t\.parquet: is no Parquet file that can be read"):
+        read_header(path)
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
