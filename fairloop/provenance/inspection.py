@@ -175,14 +175,23 @@ def _short(terms: Terms) -> str:
 
 
 def _model_name(found: Manifest) -> Iterator[Finding]:
-    """A model's version follows from its files (`registry.version_of`)."""
-    hashes = [part.sha256 for part in found.parts]
-    if len(hashes) == 1:
-        version = hashes[0][:16]
-    else:
-        version = hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
-    if not found.name.endswith(f"/versions/{version}"):
-        yield Finding(found.name, f"its files make it version {version}")
+    """A model's version follows from its weights, which are the first of its parts (`registry.publish`).
+
+    What tells of its training comes behind them and is not part of the version. That of a LoRA follows from
+    its base as well.
+    """
+    named = found.name.rpartition("/")[2]
+    first = found.parts[0].sha256[:16] if found.parts else ""
+    possible = [first]
+    listed = hashlib.sha256()
+    for part in found.parts:
+        listed.update(part.sha256.encode())
+        salted = listed.copy()
+        salted.update(str(found.details.get("base", "")).encode())
+        possible += [listed.hexdigest()[:16], salted.hexdigest()[:16]]
+    if named not in possible:
+        whole = first if len(found.parts) == 1 else listed.hexdigest()[:16]
+        yield Finding(found.name, f"its files make it version {whole}")
 
 
 def _report_name(store: ObjectStore, found: Manifest) -> Iterator[Finding]:

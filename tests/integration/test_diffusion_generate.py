@@ -23,6 +23,7 @@ from fairloop.dataset import SCHEMA, Dataset
 from fairloop.diffusers_folder import look_through
 from fairloop.diffusion_models import publish_folder, publish_lora
 from fairloop.errors import FairloopError, InvalidInput, PreconditionFailed
+from fairloop.provenance.inspection import inspect
 from fairloop.provenance.marks import Mark, read_mark
 from fairloop.seeds import child_seed
 from fairloop.store import ObjectStore
@@ -503,3 +504,9 @@ def test_a_folder_becomes_a_model_by_a_command_with_the_terms_of_the_catalogue(
         PreviewRequest(model=name, text="a photo", count=1, diffusion=Diffusion(steps=1))
     )
     assert [bool(response.image) for response in made] == [True]
+
+
+def test_the_names_of_a_whole_model_and_of_a_lora_follow_from_their_files(world: World) -> None:
+    for name in ("tiny-safe", "tiny-lora"):
+        findings = [str(finding) for finding in inspect(world.store, [world.models[name]])]
+        assert [text for text in findings if "its files make it version" in text] == []

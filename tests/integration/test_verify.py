@@ -251,6 +251,23 @@ def test_annotations_by_another_detector_are_as_sound_as_those_by_the_usual_one(
     assert any("its rows and parents make it annotations/" in text for text in sound.findings(other.name))
 
 
+def test_what_tells_of_a_training_beside_its_weights_is_no_part_of_the_name(sound: Sound) -> None:
+    for weights in ({"w.bin": b"weights"}, {"a.bin": b"first", "b.bin": b"other"}):
+        trained = registry.publish(
+            sound.store,
+            "models/trained",
+            weights,
+            service="recognizer",
+            kind="test",
+            description="",
+            terms=[MIT],
+            beside=[("steps.parquet", b"losses"), ("validations.parquet", b"rates")],
+        )
+        assert sound.findings(trained.name) == []
+        sound.change(trained, parts=tuple(reversed(trained.parts)))
+        assert any("its files make it version" in text for text in sound.findings(trained.name))
+
+
 def test_names_that_do_not_follow_from_contents_are_found(sound: Sound) -> None:
     parts = sound.model.parts
     sound.change(sound.model, parts=(parts[1], parts[0]))
