@@ -28,6 +28,7 @@ from fairloop.commands.lineage import lineage
 from fairloop.commands.operations import operations
 from fairloop.commands.organising import organise
 from fairloop.commands.pairs import pairs
+from fairloop.commands.predictions import predictions
 from fairloop.commands.prompting import prompts
 from fairloop.commands.stored import opened, state_dir
 from fairloop.commands.terms import terms
@@ -158,6 +159,7 @@ main.add_command(stats)
 main.add_command(import_)
 main.add_command(organise)
 main.add_command(pairs)
+main.add_command(predictions)
 main.add_command(erase)
 main.add_command(sweep)
 main.add_command(operations)

@@ -85,7 +85,10 @@ def _export(
         )
     for note in (*done.use.warnings, *done.notes):
         click.echo(f"note: {note}")
-    click.echo(f"{done.folder}: {done.images:,} images in {time.monotonic() - started:.1f} s, with TERMS.md")
+    again = f", {done.resumed:,} of them from an earlier try" if done.resumed else ""
+    click.echo(
+        f"{done.folder}: {done.images:,} images in {time.monotonic() - started:.1f} s{again}, with TERMS.md"
+    )
 
 
 @click.command()

@@ -11,9 +11,11 @@ model) goes with it; terms and card lie beside the images.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,9 @@ from fairloop.dataset import Dataset
 from fairloop.errors import InvalidInput
 from fairloop.exports.destination import check_destination, made_whole
 from fairloop.exports.format import Format, Progress, Source
+from fairloop.exports.journal import Journal
 from fairloop.exports.terms_text import CARD_FILE, TERMS_FILE, terms_text
+from fairloop.manifest import producer
 from fairloop.provenance import terms
 from fairloop.selection import Selection
 from fairloop.store import ObjectStore
@@ -41,12 +45,16 @@ MODULES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Exported:
-    """Where the images are now, how many, for which use, and what the format has to say."""
+    """Where the images are now, how many, for which use, and what the format has to say.
+
+    `resumed` of the images were whole from an earlier try that was killed.
+    """
 
     folder: Path
     images: int
     use: terms.Use
     notes: tuple[str, ...]
+    resumed: int = 0
 
 
 def format_named(name: str) -> Format:
@@ -71,7 +79,8 @@ def export_dataset(
 ) -> Exported:
     """Writes a dataset version, or a selection of it, as the new folder `target`.
 
-    The folder is there as a whole or not at all, and nothing is written over.
+    The folder is there as a whole or not at all, and nothing is written over. What a
+    killed export of the same images left beside it is checked and taken up.
     What leaves the store can go anywhere: the policy is `publish` unless the
     caller says that it stays inside. `options` are those of the format. Memory:
     about two shards and the index.
@@ -90,11 +99,19 @@ def export_dataset(
     use = terms.check(store, [name], policy, acknowledge)
     dataset = Dataset.open(store, name)
     rows = selection.rows(dataset.index) if selection else None
-    source = Source(dataset, rows, progress)
     facts = cards.gather(store, name)
-    with made_whole(folder) as partial:
+    # After an erasure the manifest names other parts: nothing of the erased is taken up.
+    request = {
+        "format": [format_name, asdict(values)],
+        "dataset": [name, [part.sha256 for part in dataset.manifest.parts]],
+        "rows": "all" if rows is None else hashlib.sha256(rows.tobytes()).hexdigest(),
+        "producer": producer("pyarrow"),
+    }
+    with made_whole(folder) as partial, contextlib.closing(Journal(partial, request, progress)) as journal:
+        source, resumed = Source(dataset, journal, rows, progress), journal.done
         notes = tuple(chosen.write(source, partial, values))
         said = terms_text(facts, use, selection or Selection(), len(source), notes)
         (partial / TERMS_FILE).write_text(said, encoding="utf-8")
         (partial / CARD_FILE).write_text(cards.markdown(facts), encoding="utf-8")
-    return Exported(folder, len(source), use, notes)
+        journal.end()
+    return Exported(folder, len(source), use, notes, resumed)

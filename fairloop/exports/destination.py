@@ -33,9 +33,9 @@ def check_destination(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def made_whole(target: Path) -> Iterator[Path]:
-    """An empty folder beside the target, which takes its name at the end, or is removed.
+    """A folder beside the target, which takes its name at the end, or is removed when something fails.
 
-    What a killed export left there is replaced by the next one of the same name.
+    What a killed export left there is still in it (`fairloop.exports.journal` tells what it is worth).
     Raises `PreconditionFailed` while another process writes to the same target,
     `Exhausted` when the disk is full.
     """
@@ -46,7 +46,6 @@ def made_whole(target: Path) -> Iterator[Path]:
         handle = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             with _alone(handle, target):
-                _empty(partial)
                 try:
                     yield partial
                     # Takes the place of an empty folder and of nothing else.
@@ -73,11 +72,3 @@ def _alone(handle: int, target: Path) -> Iterator[None]:
     except BlockingIOError:
         raise PreconditionFailed(f"another process is writing to {target}; wait, or name another") from None
     yield
-
-
-def _empty(folder: Path) -> None:
-    for left in folder.iterdir():
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left)
-        else:
-            left.unlink()

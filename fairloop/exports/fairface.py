@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,27 +46,28 @@ def write_fairface(source: Source, into: Path, options: Options) -> list[str]:
         )
     synthetic = bool(pc.any(pc.equal(index["source"].cast(pa.string()), "synthetic")).as_py())
     words = {column: _words(column) for column in ("age", "gender", "race")}
-    files = NewFiles(into)
-    counts: Counter[str] = Counter()
-    with ExitStack() as opened:
-        tables: dict[str, Any] = {}
-        for row, data in source.images():
-            labels = dict(row["labels"] or ())
-            split = labels.get("split", "train")
-            counts["without split"] += "split" not in labels
-            path = files.write(_path(row, labels, split), data)
-            generated = row["source"] == "synthetic"
-            age = "-1" if generated else words["age"].get(labels.get("age", ""), "")
-            counts["aged"] += generated and "age" in labels
-            gender, race = (words[name].get(labels.get(name, ""), "") for name in ("gender", "race"))
-            service = labels.get("service_test", "").capitalize()
-            part = "train" if generated else split
-            if part not in tables:
-                name = f"fairface_label_{part}{'_w_synth' if synthetic and part == 'train' else ''}.csv"
-                file = opened.enter_context(open(into / name, "x", encoding="utf-8", newline=""))
-                tables[part] = csv.writer(file, lineterminator="\n")
+    files = NewFiles(into, source.journal)
+    counts = Counter[str](source.journal.state.get("counts", {}))
+    source.journal.state["counts"] = counts
+    tables: dict[str, Any] = {}
+    for row, data in source.images():
+        labels = dict(row["labels"] or ())
+        split = labels.get("split", "train")
+        counts["without split"] += "split" not in labels
+        path = files.write(_path(row, labels, split), data, row["sha256"])
+        generated = row["source"] == "synthetic"
+        age = "-1" if generated else words["age"].get(labels.get("age", ""), "")
+        counts["aged"] += generated and "age" in labels
+        gender, race = (words[name].get(labels.get(name, ""), "") for name in ("gender", "race"))
+        service = labels.get("service_test", "").capitalize()
+        part = "train" if generated else split
+        if part not in tables:
+            name = f"fairface_label_{part}{'_w_synth' if synthetic and part == 'train' else ''}.csv"
+            file = source.journal.grow(name)
+            tables[part] = csv.writer(file, lineterminator="\n")
+            if not file.length:
                 tables[part].writerow(COLUMNS)
-            tables[part].writerow([path, age, gender, race, service])
+        tables[part].writerow([path, age, gender, race, service])
     notes = ["subjects and labels other than age, gender, race and service_test are not part of this layout"]
     if counts["without split"]:
         notes.append(f"{counts['without split']:,} images without a split stand in train")

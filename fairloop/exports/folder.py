@@ -32,14 +32,15 @@ class Options:
 def write_folder(source: Source, into: Path, options: Options) -> list[str]:
     """One file per image, and the table. Names are made safe, and unique by a number."""
     place = _placed(source, options.by)
-    files = NewFiles(into)
-    renamed = 0
-    with IndexCsv(into / TABLE, source.index) as table:
-        for row, data in source.images():
-            wanted = place(row)
-            path = files.write(wanted, data)
-            renamed += path != wanted
-            table.add(path, row)
+    files = NewFiles(into, source.journal)
+    renamed = source.journal.state.get("renamed", 0)
+    table = IndexCsv(source.journal.grow(TABLE), source.index)
+    for row, data in source.images():
+        wanted = place(row)
+        path = files.write(wanted, data, row["sha256"])
+        renamed += path != wanted
+        source.journal.state["renamed"] = renamed
+        table.add(path, row)
     if not renamed:
         return []
     return [f"{renamed:,} files have another name than in their source, which was taken: {TABLE} tells"]

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from fairloop import selection
 from fairloop.dataset import Dataset
+from fairloop.exports.journal import Journal
 
 EVERY = 256
-"""Images between two calls of the progress."""
+"""Images between two calls of the progress, and between two notes of the journal."""
 EXTENSIONS = {"jpeg": "jpg", "png": "png", "bmp": "bmp", "webp": "webp"}
 """What a file of each format is called."""
 
@@ -26,9 +27,13 @@ Progress = Callable[[str, int, int | None], None]
 
 @dataclass(frozen=True)
 class Source:
-    """The images that are exported: those at `rows` of a dataset's index, ascending; None: all."""
+    """The images that are exported: those at `rows` of a dataset's index, ascending; None: all.
+
+    The first `journal.done` of them are whole from an earlier try.
+    """
 
     dataset: Dataset
+    journal: Journal
     rows: NDArray[np.int64] | None = None
     progress: Progress = lambda stage, done, total: None
 
@@ -40,23 +45,35 @@ class Source:
         """Index rows of the images, in order."""
         return self.dataset.index if self.rows is None else self.dataset.index.take(self.rows)
 
-    def images(self) -> Iterator[tuple[dict[str, Any], bytes]]:
-        """(row, original bytes) in order, their sha256 checked; tells the progress."""
-        total = len(self)
-        rows = None if self.rows is None else self.rows.tolist()
-        for done, found in enumerate(selection.images(self.dataset, rows), 1):
+    def images(self, notes: bool = True) -> Iterator[tuple[dict[str, Any], bytes]]:
+        """(row, original bytes) of the images that are not whole yet, in order, their sha256 checked.
+
+        Tells the progress, and the journal that an image is whole once the next one is
+        asked for; with `notes` False that is left to the caller.
+        """
+        total, before = len(self), self.journal.done
+        left = (
+            self.dataset.images(before)
+            if self.rows is None
+            else selection.images(self.dataset, self.rows[before:].tolist())
+        )
+        for done, found in enumerate(left, before + 1):
             yield found
             if done % EVERY == 0 or done == total:
                 self.progress("writing", done, total)
+                if notes:
+                    self.journal.whole(done)
 
 
 @dataclass(frozen=True)
 class Format:
     """A layout by name: what it is, its options (a frozen dataclass) and what writes it.
 
-    `write` fills an empty folder and returns notes, facts that a person should
-    know. Each field of `options` has a default; its `metadata["help"]` is the
-    help of the command's option of the same name.
+    `write` makes its files through the source's journal, in a folder that is
+    empty or as the journal says, and returns notes, facts that a person should
+    know; what it writes after the last image it writes over. Each field of
+    `options` has a default; its `metadata["help"]` is the help of the command's
+    option of the same name.
     """
 
     name: str

@@ -60,32 +60,30 @@ def write_identities(source: Source, into: Path, options: Options) -> list[str]:
             + (", or the ages with ages=none" if aged else "")
         )
     folders = SubjectFolders(index["subject_id"].drop_null().unique().to_pylist())
-    files = NewFiles(into)
+    files = NewFiles(into, source.journal)
     for row, data in source.images():
         years = dict(row["labels"] or ()).get(AGE)
         if row["subject_id"] is None or (aged and years is None):
             continue
         identity = folders[row["subject_id"]]
         if aged:
-            _write_aged(into, identity, f"{identity}_{float(years):g}", row, data)  # type: ignore[arg-type]
+            path = _aged(files, f"{identity}/{identity}_{float(years):g}", row)  # type: ignore[arg-type]
         else:
-            files.write(f"{identity}/{safe_path(row).rpartition('/')[2]}", data)
+            path = f"{identity}/{safe_path(row).rpartition('/')[2]}"
+        files.write(path, data, row["sha256"])
     notes = ["labels other than the age are not part of this layout"]
     return [*notes, f"{left_out:,} images without {what} were left out"] if left_out else notes
 
 
-def _write_aged(into: Path, identity: str, stem: str, row: dict[str, Any], data: bytes) -> None:
-    folder = into / identity
-    folder.mkdir(exist_ok=True)
+def _aged(files: NewFiles, stem: str, row: dict[str, Any]) -> str:
+    """The path that is free for one more picture of a person at an age."""
     for letter in ("", *string.ascii_lowercase):
-        try:
-            with open(folder / f"{stem}{letter}.{extension(row['format'])}", "xb") as file:
-                file.write(data)
-            return
-        except FileExistsError:
-            continue
+        path = f"{stem}{letter}.{extension(row['format'])}"
+        if not files.taken(path):
+            return path
+    name = stem.rpartition("/")[2]
     raise PreconditionFailed(
-        f"{row['subject_id']} has more than 27 images of one age ({stem}); names of this layout tell so many "
+        f"{row['subject_id']} has more than 27 images of one age ({name}); names of this layout tell so many "
         "apart: ages=none keeps the original names"
     )
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
 
 from fairloop.dataset import INDEX, PLACE
+from fairloop.exports.journal import Growing
 from fairloop.selection import label_names, own_subject
 
 FIRST = ("file", "subject")
@@ -26,11 +25,11 @@ def label_columns(index: pa.Table, taken: tuple[str, ...]) -> dict[str, str]:
 class IndexCsv:
     """Writes `file, subject, image_id, …, labels` row by row (UTF-8, commas, `\\n`)."""
 
-    def __init__(self, path: Path, index: pa.Table) -> None:
+    def __init__(self, file: Growing, index: pa.Table) -> None:
         self._labels = label_columns(index, (*FIRST, *FACTS))
-        self._file = open(path, "x", encoding="utf-8", newline="")  # noqa: SIM115
-        self._writer = csv.writer(self._file, lineterminator="\n")
-        self._writer.writerow([*FIRST, *FACTS, *self._labels.values()])
+        self._writer = csv.writer(file, lineterminator="\n")
+        if not file.length:
+            self._writer.writerow([*FIRST, *FACTS, *self._labels.values()])
 
     def add(self, file: str, row: Mapping[str, Any]) -> None:
         labels = dict(row["labels"] or ())
@@ -43,11 +42,3 @@ class IndexCsv:
                 *(labels.get(name) for name in self._labels),
             ]
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from fairloop.exports.format import extension
+from fairloop.exports.journal import Journal
 from fairloop.importers.source import SUFFIXES
 
 LONGEST = 120
@@ -53,28 +55,25 @@ def safe_path(row: Mapping[str, Any]) -> str:
 class NewFiles:
     """Makes files below a folder under names that are not taken: `a.jpg`, `a-2.jpg`, `a-3.jpg`…"""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, journal: Journal) -> None:
+        self._root, self._journal = root, journal
         self._numbers: dict[str, int] = {}
 
-    def write(self, path: str, data: bytes) -> str:
+    def write(self, path: str, data: bytes, sha256: str) -> str:
         """Writes the bytes under this path or the next free one; which it was."""
         path = self._placed(path)
         name = path
-        while True:
-            try:
-                with self._opened(name) as file:
-                    file.write(data)
-                return name
-            except FileExistsError:
-                number = self._numbers.get(path, 1) + 1
-                self._numbers[path] = number
-                stem, dot, suffix = path.rpartition(".")
-                name = f"{stem}-{number}{dot}{suffix}"
+        while self.taken(name):
+            number = self._numbers.get(path, 1) + 1
+            self._numbers[path] = number
+            stem, dot, suffix = path.rpartition(".")
+            name = f"{stem}-{number}{dot}{suffix}"
+        self._journal.put(name, data, sha256)
+        return name
 
-    def _opened(self, name: str) -> BinaryIO:
-        # Also where a system takes two names for one, `A.jpg` and `a.jpg`, nothing is written over.
-        return open(self._root / name, "xb")
+    def taken(self, name: str) -> bool:
+        """Whether there is one called so, also where a system takes two names for one (`A.jpg`, `a.jpg`)."""
+        return os.path.lexists(self._root / name)
 
     def _placed(self, path: str) -> str:
         """The path, its folder made; without folders where one of them is the name of a file."""

@@ -104,7 +104,7 @@ def survey(
 
     `path` is a folder, or `s3://bucket/prefix` on the server that `settings` name.
     """
-    folder = _opened(kind_name, path, settings)
+    folder = _opened(path, settings)
     layout = _layout(kind_name, folder, options or {})
     findings = Findings()
     check(folder, layout, findings, {}, progress)
@@ -138,7 +138,7 @@ def import_dataset(
     names.check("dataset", name, "NAME")
     choices = choices or Choices(namespace=name.removeprefix("datasets/"))
     _check_choices(choices)
-    folder = _opened(kind_name, path, store.settings)
+    folder = _opened(path, store.settings)
     layout = _layout(kind_name, folder, options)
     for parent in filter(names.kind_of, choices.parents):
         read_manifest(store, parent)
@@ -204,11 +204,9 @@ def import_dataset(
     return Imported(dataset, findings, layout.notes)
 
 
-def _opened(kind_name: str, path: Path | str, settings: StoreSettings | None) -> Folder:
+def _opened(path: Path | str, settings: StoreSettings | None) -> Folder:
     if not str(path).startswith("s3://"):
         return Folder.open(path)
-    if not kind(kind_name).remote:
-        raise InvalidInput("PATH", f"{kind_name} is read from a disk; copy {path} there first")
     return open_bucket(str(path), settings or StoreSettings.from_environment())
 
 

@@ -90,6 +90,12 @@ class BucketFolder(Folder):
             self.path_for(name, field)
         return super().file(name, field)
 
+    def find(self, name: str, field: str) -> Path | None:
+        """As `file`; None when there is none."""
+        if Path(name).is_absolute():
+            return super().find(name, field)
+        return self.file(name, field) if self._listed(name, field) else None
+
     def path_for(self, name: str, field: str) -> None:
         try:
             self.path(name)
@@ -110,6 +116,22 @@ class BucketFolder(Folder):
         if found is None:
             raise InvalidInput("PATH", f"{self}/{name} is not there")
         return ObjectContents(self.bucket, found)
+
+    def container(self, name: str, field: str) -> Contents:
+        """A container of the bucket, read by ranges, or one anywhere on this machine."""
+        if Path(name).is_absolute():
+            return super().container(name, field)
+        found = self._listed(name, field)
+        if found is None:
+            raise InvalidInput(field, f"{self}/{name} is not there; name a file")
+        return ObjectContents(self.bucket, found)
+
+    def _listed(self, name: str, field: str) -> Found | None:
+        try:
+            self._place(name)
+        except UnusableFileError as error:
+            raise InvalidInput(field, str(error)) from None
+        return self.listing.get(name)
 
     def stamp(self, name: str) -> Stamp:
         """Size, time and hash of an object when it was listed; `UnusableFileError` when it is not there."""

@@ -1,9 +1,15 @@
-"""A Hugging Face data set on disk (`save_to_disk`): Arrow files, `state.json`, `dataset_info.json`."""
+"""A Hugging Face data set on disk (`save_to_disk`): Arrow files, `state.json`, `dataset_info.json`.
+
+On a disk the files are mapped. In a bucket they are read from their beginning to
+their end: as often as a kind's records are, and a batch or two of rows at a time.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,14 +19,16 @@ import pyarrow as pa
 
 from fairloop.errors import InvalidInput
 from fairloop.importers.catalogued import PUBLISHED_HELP, details_of, terms_of, told
+from fairloop.importers.contents import Contents
 from fairloop.importers.parquet_images import checked, class_names
 from fairloop.importers.record import HOW, Kind, Label, Layout, Problem, Record
-from fairloop.importers.source import Folder, UnusableFileError
+from fairloop.importers.source import Folder, UnusableFileError, check_path
 from fairloop.importers.table import Meaning, meaning_of
-from fairloop.importers.unchanged import check_unchanged, stamp
 from fairloop.standalone.table import listed, shown
 
 LARGEST_JSON = 64 * 2**20
+LARGEST_BATCH = 2**30
+"""Bytes of a batch of rows of a file in a bucket: it is held in memory. The library writes 100 images."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +54,13 @@ class _Split:
     """One data set: its name where there are several, its files, and the names of its classes."""
 
     name: str
-    files: tuple[Path, ...]
+    files: tuple[Contents, ...]
     features: Mapping[str, Any]
     classes: Mapping[str, tuple[str, ...]]
 
 
 def open_hf(folder: Folder, options: Options) -> Layout:
-    """One record per row, split by split; the files are mapped, so memory does not grow with the images."""
+    """One record per row, split by split; memory does not grow with the number of images."""
     if options.how not in HOW:
         raise InvalidInput("how", f"{options.how!r} is not one of {', '.join(HOW)}")
     splits = _splits(folder)
@@ -70,8 +78,8 @@ def open_hf(folder: Folder, options: Options) -> Layout:
     def records() -> Iterator[Record | Problem]:
         for split in splits:
             known = {"split": split.name} if split.name else {}
-            for path in split.files:
-                yield from _rows(path, split, image, options.subject, labels, known, source)
+            for file in split.files:
+                yield from _rows(file, split, image, options.subject, labels, known, source)
 
     given = Label(options.how, "columns of the data set")
     of = told(options.published)
@@ -85,7 +93,7 @@ def open_hf(folder: Folder, options: Options) -> Layout:
 
 
 def _rows(
-    path: Path,
+    file: Contents,
     split: _Split,
     image: str,
     subject: str,
@@ -94,13 +102,12 @@ def _rows(
     source: Mapping[str, str],
 ) -> Iterator[Record | Problem]:
     columns = [column for _, column, _ in labels] + ([subject] if subject else [])
-    before = stamp(path)
     row = 0
-    for batch in _batches(path, image):
-        texts = {column: _texts(batch[column], split.classes.get(column), path) for column in columns}
+    for batch in _batches(file, image):
+        texts = {column: _texts(batch[column], split.classes.get(column), file.name) for column in columns}
         images = batch[image]
         for place in range(batch.num_rows):
-            where = f"{split.name + '/' if split.name else ''}{path.name}, row {row + 1}"
+            where = f"{split.name + '/' if split.name else ''}{file.name}, row {row + 1}"
             row += 1
             mine = dict(known)
             try:
@@ -112,13 +119,13 @@ def _rows(
                 yield Problem(where, str(error))
                 continue
             yield Record(
-                f"{split.name + '/' if split.name else ''}{path.name}/{row - 1:08}",
+                f"{split.name + '/' if split.name else ''}{file.name}/{row - 1:08}",
                 where,
                 texts[subject][place] if subject else None,
                 mine,
                 source,
-                read=partial(_image, images, place, path, before),
-                stamp=f"{before}:{row}",
+                read=partial(_image, images, place, file),
+                stamp=f"{file.stamp}:{row}",
             )
 
 
@@ -129,36 +136,45 @@ def _meant(meaning: Meaning, text: str, name: str, column: str) -> Mapping[str, 
         raise UnusableFileError(f"{name}, column {column}: {error}") from None
 
 
-def _image(images: pa.Array, place: int, path: Path, before: str) -> bytes:
-    # The bytes lie in the mapped file: of one that was cut they cannot even be looked at.
-    check_unchanged(path, before)
+def _image(images: pa.Array, place: int, file: Contents) -> bytes:
+    # The bytes may lie in a mapped file: of one that was cut they cannot even be looked at.
+    file.check()
     cell = images[place]
     return checked(cell["bytes"].as_py() if cell.is_valid else None)
 
 
-def _batches(path: Path, image: str) -> Iterator[pa.RecordBatch]:
-    """The batches of a mapped file. A record holds on to the map, not to a copy."""
+def _batches(file: Contents, image: str) -> Iterator[pa.RecordBatch]:
+    """The batches of a file. A record holds on to the map of a file on a disk, or to its batch."""
+    source = file.source()
     try:
-        with pa.memory_map(str(path)) as mapped_file, pa.ipc.open_stream(mapped_file) as reader:
-            for batch in reader:
+        with ExitStack() as opened:
+            stream = pa.memory_map(str(source)) if isinstance(source, Path) else _Capped(source)
+            for batch in opened.enter_context(pa.ipc.open_stream(opened.enter_context(stream))):
                 if image not in batch.schema.names:
-                    raise InvalidInput(path.name, f"has no column {image!r}")
+                    raise InvalidInput(file.name, f"has no column {image!r}")
                 kind = batch.schema.field(image).type
                 if not pa.types.is_struct(kind) or {part.name for part in kind} != {"bytes", "path"}:
-                    raise InvalidInput(path.name, f"column {image} holds {kind}, no images {{bytes, path}}")
+                    raise InvalidInput(file.name, f"column {image} holds {kind}, no images {{bytes, path}}")
                 batch.validate(full=True)
                 yield batch
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).partition("\n")[0][:200]
-        raise InvalidInput(path.name, f"is no Arrow file that can be read ({reason})") from error
+        raise InvalidInput(file.name, f"is no Arrow file that can be read ({reason})") from error
 
 
-def _texts(column: pa.Array, classes: tuple[str, ...] | None, path: Path) -> list[str | None]:
+class _Capped(io.BufferedReader):
+    """A file of which nobody takes more at once than a batch may have, whatever the file says of itself."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= LARGEST_BATCH:
+            raise OSError(f"it says that {size or 0:,} bytes belong together; at most {LARGEST_BATCH:,}")
+        return super().read(size)
+
+
+def _texts(column: pa.Array, classes: tuple[str, ...] | None, file: str) -> list[str | None]:
     kind = column.type
     if pa.types.is_nested(kind) or pa.types.is_binary(kind):
-        raise InvalidInput(
-            path.name, f"a column holds {kind}; text, numbers, booleans and class labels are read"
-        )
+        raise InvalidInput(file, f"a column holds {kind}; text, numbers, booleans and class labels are read")
     texts: list[str | None] = []
     for value in column.to_pylist():
         if value is None or value == "":
@@ -174,8 +190,8 @@ def _texts(column: pa.Array, classes: tuple[str, ...] | None, path: Path) -> lis
 
 
 def _splits(folder: Folder) -> list[_Split]:
-    several = folder.root / "dataset_dict.json"
-    if several.is_file():
+    several = folder.find("dataset_dict.json", "PATH")
+    if several is not None:
         names = _json(several).get("splits")
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             raise InvalidInput(several.name, "names no splits")
@@ -184,31 +200,39 @@ def _splits(folder: Folder) -> list[_Split]:
 
 
 def _split(folder: Folder, name: str) -> _Split:
-    try:
-        root = folder.path(name) if name else folder.root
-    except UnusableFileError as error:
-        raise InvalidInput("dataset_dict.json", str(error)) from None
+    if name:
+        _check(name, "dataset_dict.json")
+    inside = f"{name}/" if name else ""
+    said = {}
     for file in ("state.json", "dataset_info.json"):
-        if not (root / file).is_file():
+        path = folder.find(f"{inside}{file}", "PATH")
+        if path is None:
             raise InvalidInput(
-                "PATH", f"{root / file} is not there; a data set saved by `save_to_disk` has it"
+                "PATH", f"{folder}/{inside}{file} is not there; a data set saved by `save_to_disk` has it"
             )
-    features = _json(root / "dataset_info.json").get("features")
+        said[file] = _json(path)
+    features = said["dataset_info.json"].get("features")
     if not isinstance(features, dict):
         raise InvalidInput("dataset_info.json", "names no features")
     files = []
-    for entry in _json(root / "state.json").get("_data_files") or ():
-        filename = entry.get("filename") if isinstance(entry, dict) else None
+    for entry in said["state.json"].get("_data_files") or ():
+        filename = str(entry.get("filename") if isinstance(entry, dict) else None)
+        _check(filename, "state.json")
         try:
-            path = Folder(root).path(str(filename))
-        except UnusableFileError as error:
-            raise InvalidInput("state.json", str(error)) from None
-        if path.is_symlink() or not path.is_file():
-            raise InvalidInput("state.json", f"names {shown(str(filename))}, which is not there")
-        files.append(path)
+            files.append(folder.contents(f"{inside}{filename}"))
+        except InvalidInput:
+            raise InvalidInput("state.json", f"names {shown(filename)}, which is not there") from None
     if not files:
         raise InvalidInput("state.json", "names no data files")
     return _Split(name, tuple(files), features, class_names(features))
+
+
+def _check(path: str, file: str) -> None:
+    """Raises `InvalidInput` on `file`, which names the path, for one that leads outside."""
+    try:
+        check_path(path)
+    except UnusableFileError as error:
+        raise InvalidInput(file, str(error)) from None
 
 
 def _image_column(splits: list[_Split], given: str) -> str:
@@ -240,4 +264,4 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-KIND = Kind("hf-dataset", "a Hugging Face data set saved to disk", Options, open_hf, remote=False)
+KIND = Kind("hf-dataset", "a Hugging Face data set saved to disk", Options, open_hf)

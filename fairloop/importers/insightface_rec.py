@@ -8,22 +8,22 @@ parts. Data of an image are a header (flag, label, id, id2) and the file. Record
 
 from __future__ import annotations
 
-import os
 import struct
 import weakref
 from array import array
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from fairloop.errors import InvalidInput
 from fairloop.importers.catalogued import PUBLISHED_HELP, details_of, terms_of, told
 from fairloop.importers.codes import counted
+from fairloop.importers.contents import Contents
 from fairloop.importers.pair_lists import text_lines
 from fairloop.importers.record import Kind, Layout, Problem, Record
 from fairloop.importers.source import LARGEST_IMAGE, Folder, UnusableFileError
-from fairloop.importers.unchanged import stamp_of
 
 MAGIC = 0xCED7230A
 _FRAME = struct.Struct("<II")
@@ -43,12 +43,12 @@ class Options:
 class RecordFile:
     """A .rec file read by offset. Safe to read from several threads; the file stays open."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._descriptor)
-        self.stamp = stamp_of(self._descriptor)
-        self.size = os.fstat(self._descriptor).st_size
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+        self.name, self.size, self.stamp = contents.name, contents.size, contents.stamp
+        opened = ExitStack()
+        self._pread = opened.enter_context(contents.reading())
+        weakref.finalize(self, opened.close)
 
     def header(self, offset: int) -> tuple[int, tuple[float, ...]]:
         """(flag, labels) of the record at an offset, without its image."""
@@ -57,16 +57,15 @@ class RecordFile:
 
     def image(self, offset: int) -> bytes:
         """The image of the record at an offset; `UnusableFileError` with what is wrong with the record."""
-        if stamp_of(self._descriptor) != self.stamp:
-            raise UnusableFileError(f"{self.path.name} changed while it was read")
+        self._contents.check()
         flag, data, after = self._part(offset, LARGEST_IMAGE)
         if flag not in (_WHOLE, _BEGIN):
-            raise UnusableFileError(f"{self.path.name} has no beginning of a record at byte {offset:,}")
+            raise UnusableFileError(f"{self.name} has no beginning of a record at byte {offset:,}")
         parts = [data]
         while flag in (_BEGIN, _MIDDLE):
             flag, data, after = self._part(after, LARGEST_IMAGE)
             if flag not in (_MIDDLE, _END):
-                raise UnusableFileError(f"{self.path.name}: the record at byte {offset:,} has no end")
+                raise UnusableFileError(f"{self.name}: the record at byte {offset:,} has no end")
             parts.append(data)
             if sum(map(len, parts)) > LARGEST_IMAGE:
                 raise UnusableFileError(f"has more than {LARGEST_IMAGE:,} bytes")
@@ -74,19 +73,17 @@ class RecordFile:
 
     def _part(self, offset: int, most: int) -> tuple[int, bytes, int]:
         """(flag, at most so many of the data, offset of what follows) of one part."""
-        head = os.pread(self._descriptor, _FRAME.size, offset)
+        head = self._pread(_FRAME.size, offset)
         if len(head) < _FRAME.size:
-            raise UnusableFileError(f"{self.path.name} ends before byte {offset + _FRAME.size:,}")
+            raise UnusableFileError(f"{self.name} ends before byte {offset + _FRAME.size:,}")
         magic, word = _FRAME.unpack(head)
         if magic != MAGIC:
-            raise UnusableFileError(
-                f"{self.path.name} has no record at byte {offset:,}; the .idx is of another"
-            )
+            raise UnusableFileError(f"{self.name} has no record at byte {offset:,}; the .idx is of another")
         length = word & (1 << 29) - 1
         after = offset + _FRAME.size + (length + 3 & ~3)
         if offset + _FRAME.size + length > self.size:
-            raise UnusableFileError(f"{self.path.name}: the record at byte {offset:,} is cut off")
-        data = os.pread(self._descriptor, min(length, most), offset + _FRAME.size)
+            raise UnusableFileError(f"{self.name}: the record at byte {offset:,} is cut off")
+        data = self._pread(min(length, most), offset + _FRAME.size)
         return word >> 29, data, after
 
 
@@ -105,19 +102,20 @@ def _unpacked(data: bytes) -> tuple[int, tuple[float, ...], bytes]:
 
 def open_rec(folder: Folder, options: Options) -> Layout:
     """One record per image, its identity as subject; images are read by offset, one at a time."""
-    path = folder.file(options.file, "file")
-    offsets = _offsets(folder.file(str(path.with_suffix(".idx")), "file"))
-    held = RecordFile(path)
+    named = PurePosixPath(options.file)
+    contents = folder.container(options.file, "file")
+    offsets = _offsets(folder.file(str(named.with_suffix(".idx")), "file"))
+    held = RecordFile(contents)
     notes, images = [], sorted(offsets)
     if 0 in offsets:
         try:
             flag, labels = held.header(offsets[0])
         except UnusableFileError as error:
-            raise InvalidInput(path.name, f"record 0: {error}") from None
+            raise InvalidInput(held.name, f"record 0: {error}") from None
         if flag > 0:
             # Records of identities follow the images and hold no picture.
             images = [key for key in images if 0 < key < labels[0]]
-    said = _property(folder, path)
+    said = _property(folder.find(str(named.with_name("property")), "file"))
     of = told(options.published)
     keys = array("q", images)
     places = array("q", (offsets[key] for key in images))
@@ -126,7 +124,7 @@ def open_rec(folder: Folder, options: Options) -> Layout:
 
     def records() -> Iterator[Record | Problem]:
         for key, place in zip(keys, places, strict=True):
-            where = f"{path.name}, record {key}"
+            where = f"{held.name}, record {key}"
             try:
                 label = held.header(place)[1][0]
             except UnusableFileError as error:
@@ -137,7 +135,7 @@ def open_rec(folder: Folder, options: Options) -> Layout:
                 yield Problem(where, f"its identity is {label:g}; it is {most}")
                 continue
             yield Record(
-                f"{path.name}/{key:08}",
+                f"{held.name}/{key:08}",
                 where,
                 subject=str(int(label)),
                 provenance={"source": "real"},
@@ -161,10 +159,9 @@ def _offsets(path: Path) -> dict[int, int]:
     return found
 
 
-def _property(folder: Folder, rec: Path) -> int | None:
+def _property(path: Path | None) -> int | None:
     """How many identities the file `property` says there are (`93431,112,112`); None without it."""
-    path = rec.with_name("property")
-    if not path.is_file():
+    if path is None:
         return None
     _, line = next(text_lines(path))
     count = counted(line.split(",")[0].strip())
@@ -173,4 +170,4 @@ def _property(folder: Folder, rec: Path) -> int | None:
     return count
 
 
-KIND = Kind("insightface-rec", "InsightFace's train.rec with its train.idx", Options, open_rec, remote=False)
+KIND = Kind("insightface-rec", "InsightFace's train.rec with its train.idx", Options, open_rec)

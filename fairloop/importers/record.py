@@ -110,11 +110,10 @@ class Kind:
     """A layout by name: what it is, its options (a frozen dataclass) and what opens it.
 
     Each field of `options` has a default; its `metadata["help"]` is the help
-    of the command's option of the same name. `remote`: whether its source may lie in a bucket.
+    of the command's option of the same name.
     """
 
     name: str
     description: str
     options: type[Any]
     open: Callable[[Folder, Any], Layout]
-    remote: bool = True

@@ -4,11 +4,12 @@ A pickle is a program. This is a small machine for the few instructions that
 such data need. It looks nothing up and calls nothing: the four functions by
 which numpy and Python 2 write their values are known by name and done here.
 Bytes of 64 and more stay in the file, as `Span`s, so memory does not grow with
-the images.
+the images, nor with what a pickle says that it holds.
 """
 
 from __future__ import annotations
 
+import io
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairloop.errors import InvalidInput
+from fairloop.importers.contents import Contents
 
 MOST_BYTES = 4 * 2**30
 MOST_STEPS = 5_000_000
 """Instructions: an image takes three to ten."""
+MOST_AT_ONCE = 512 * 2**20
+"""Bytes of one value: more than an image may have, so that one too large is told by its number."""
 SMALLEST_SPAN = 64
 _KINDS = {"u1": np.uint8, "b1": np.bool_, "i1": np.int8, "i8": np.int64, "i4": np.int32}
 _BYTES_HEAD = {
@@ -78,16 +82,35 @@ _NAMES = {
 }
 
 
-def load(path: Path) -> Any:
+def load(contents: Contents) -> Any:
     """What a pickled file holds; bytes of 64 and more, and arrays of such, as `Span`s.
 
-    Raises `InvalidInput` naming the file for anything but plain data, with the
-    instruction and its place, and for a file over 4 GiB or five million instructions.
+    Read from its beginning to its end, one value in memory at a time. Raises
+    `InvalidInput` naming the file for anything but plain data, with the
+    instruction and its place; for a file over 4 GiB, a value over 512 MiB or five
+    million instructions; and when the file cannot be read or is another meanwhile.
     """
-    if path.stat().st_size > MOST_BYTES:
-        raise InvalidInput(path.name, f"has {path.stat().st_size:,} bytes; at most {MOST_BYTES:,}")
-    with path.open("rb") as file:
-        return _Machine(path.name, file).run()
+    if contents.size > MOST_BYTES:
+        raise InvalidInput(contents.name, f"has {contents.size:,} bytes; at most {MOST_BYTES:,}")
+    try:
+        source = contents.source()
+        raw = source.open("rb", buffering=0) if isinstance(source, Path) else source
+        with _Capped(raw, 2**20) as file:
+            return _Machine(contents.name, file).run()
+    except OSError as error:
+        raise InvalidInput(contents.name, f"cannot be read ({error.strerror or error})") from error
+
+
+class _Capped(io.BufferedReader):
+    """A file of which a pickle cannot ask for more at once than `MOST_AT_ONCE`."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= MOST_AT_ONCE:
+            raise ValueError(f"a value of {size or 0:,} bytes; at most {MOST_AT_ONCE:,}")
+        return super().read(size)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        return super().readline(MOST_AT_ONCE)  # cut there, it has no end, which pickletools notices
 
 
 class _Machine:

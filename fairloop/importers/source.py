@@ -112,6 +112,11 @@ class Folder:
         """Names of the files directly in it that begin and end so, sorted."""
         return sorted(path.name for path in self.root.glob(f"{prefix}*{suffix}"))
 
+    def find(self, name: str, field: str) -> Path | None:
+        """As `file`; None when there is none."""
+        path = Path(name) if Path(name).is_absolute() else self.root / name
+        return self.file(name, field) if path.is_file() else None
+
     def has(self, name: str) -> bool:
         """Whether there is such a file; `UnusableFileError` when the path leads outside."""
         return self.path(name).is_file()
@@ -125,10 +130,19 @@ class Folder:
         return self.root / under
 
     def contents(self, name: str) -> Contents:
-        """A container, such as a tar, read by ranges."""
+        """A container, such as a tar, read by ranges; `InvalidInput` when it is not there, or a link."""
         from fairloop.importers.contents import FileContents
 
-        return FileContents(self.root / name)
+        path = self.root / name
+        if path.is_symlink() or not path.is_file():
+            raise InvalidInput("PATH", f"{path} is not there, or is no file")
+        return FileContents(path)
+
+    def container(self, name: str, field: str) -> Contents:
+        """A container named by its user: relative, or anywhere on this machine."""
+        from fairloop.importers.contents import FileContents
+
+        return FileContents(self.file(name, field))
 
     def path(self, name: str) -> Path:
         """Where a path that a table or an archive names lies; `UnusableFileError` when it leads outside."""

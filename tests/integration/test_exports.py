@@ -19,6 +19,7 @@ from fairloop import dataset as dataset_module
 from fairloop import exports, importers
 from fairloop.dataset import Dataset
 from fairloop.errors import InvalidInput, PreconditionFailed
+from fairloop.exports import hf_dataset
 from fairloop.importers import Choices
 from fairloop.manifest import Terms
 from fairloop.preparation import derived
@@ -249,6 +250,22 @@ def test_a_hugging_face_set_loads_in_its_library_with_splits_columns_and_every_p
     again = bring(store, tmp_path / "out", "hf-dataset", "again", subject="subject", label=named)
     assert [row[:3] for row in known(again)] == [row[:3] for row in known(first)]
     assert known(again, "split") == known(first, "split")
+
+
+def test_a_large_hugging_face_set_has_several_files_and_loads_as_one(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hf_dataset, "BLOCK_ROWS", 2)
+    monkeypatch.setattr(hf_dataset, "FILE_BYTES", 500)
+    first = build(store, tmp_path / "in")
+    exports.export_dataset(store, first.name, "hf-dataset", tmp_path / "out")
+    found = {path.name for path in (tmp_path / "out/train").glob("*.arrow")}
+    assert found == {f"data-{number:05}-of-{len(found):05}.arrow" for number in range(len(found))}
+    assert len(found) >= 3
+    loaded = hugging_face.load_from_disk(str(tmp_path / "out"))
+    own = {row["image_id"]: dict(row["labels"]).get("split", "unsplit") for row in first.rows()}
+    assert {image: name for name, part in loaded.items() for image in part["image_id"]} == own
+    assert loaded["train"]["image_id"][:] == [image for image in own if own[image] == "train"]
 
 
 def test_a_set_without_splits_is_one_hugging_face_data_set_and_reloads_equal(

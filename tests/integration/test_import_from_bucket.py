@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
+import pickle
 import tarfile
-from collections.abc import Mapping
+import tracemalloc
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,10 +22,14 @@ from fairloop import dataset as dataset_module
 from fairloop import importers
 from fairloop.cli import main
 from fairloop.errors import InvalidInput, PreconditionFailed
-from fairloop.importers import Choices, Imported
+from fairloop.importers import Choices, Imported, Record
+from fairloop.importers.bucket_folder import open_bucket
 from fairloop.store import ObjectStore
 from tests.support.bucket import own_bucket
 from tests.support.trees import image_bytes, plant
+from tests.unit.test_importer_insightface import image_record, recordio
+
+IMAGES = [image_bytes(n) for n in range(4)]
 
 
 class Source:
@@ -127,10 +135,40 @@ def hub(root: Path) -> dict[str, Any]:
     return {"order": "hub"}
 
 
+def bin_file(root: Path, images: list[bytes] = IMAGES) -> dict[str, Any]:
+    root.mkdir(exist_ok=True)
+    (root / "lfw.bin").write_bytes(pickle.dumps((images, [True] * (len(images) // 2)), 4))
+    return {}
+
+
+def rec_file(root: Path, images: list[bytes] = IMAGES) -> dict[str, Any]:
+    payloads = [image_record(float(n // 2), data) for n, data in enumerate(images)]
+    recordio(root, payloads, identities=len(images))
+    return {}
+
+
+def hf_sets(root: Path, images: list[bytes] = IMAGES, rows: int = 1) -> dict[str, Any]:
+    """Two splits of half the images each, so many rows to a batch."""
+    half = len(images) // 2
+    for split, some in (("train", images[:half]), ("test", images[half:])):
+        (root / split).mkdir(parents=True)
+        table = pa.table({"image": [{"bytes": data, "path": None} for data in some], "who": ["ann"] * half})
+        with pa.ipc.new_stream(root / split / "data-0.arrow", table.schema) as stream:
+            stream.write_table(table, max_chunksize=rows)
+        features = {"image": {"_type": "Image"}, "who": {"_type": "Value", "dtype": "string"}}
+        (root / split / "dataset_info.json").write_text(json.dumps({"features": features}))
+        (root / split / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data-0.arrow"}]}))
+    (root / "dataset_dict.json").write_text(json.dumps({"splits": ["train", "test"]}))
+    return {"subject": "who"}
+
+
 @pytest.mark.parametrize(
     ("kind", "layout"),
     [
         ("folder", folder),
+        ("insightface-bin", bin_file),
+        ("insightface-rec", rec_file),
+        ("hf-dataset", hf_sets),
         ("rfw", rfw),
         ("pairs", cfp),
         ("fairface", fairface),
@@ -150,22 +188,101 @@ def test_a_bucket_gives_the_version_that_the_same_files_on_a_disk_give(
     assert [data for _, data in fetched.dataset.images()] == [data for _, data in on_disk.dataset.images()]
 
 
+@pytest.mark.parametrize(
+    ("kind", "layout", "fetched"),
+    [
+        ("rfw", rfw, {"African_pairs.txt"}),
+        ("insightface-bin", bin_file, set()),
+        ("insightface-rec", rec_file, {"train.idx", "property"}),
+        ("hf-dataset", hf_sets, {"dataset_dict.json", "dataset_info.json", "state.json"}),
+    ],
+)
 def test_images_of_a_bucket_are_never_on_this_machines_disk(
-    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Source,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    layout: Any,
+    fetched: set[str],
 ) -> None:
-    rfw(tmp_path / "s")
-    address = source.fill(tmp_path / "s", "rfw")
+    options = layout(tmp_path / "s")
+    address = source.fill(tmp_path / "s", "x")
     (tmp_path / "t").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "t"))
     seen: set[str] = set()
 
     def look(stage: str, done: int, total: int | None) -> None:
         if stage == "copying":
-            seen.update(path.name for path in (tmp_path / "t").rglob("*") if path.is_file())
+            there = (tmp_path / "t").rglob("*")
+            seen.update(path.name for path in there if path.is_file() and path.suffix != ".sqlite")
 
-    importers.import_dataset(source.store, "rfw", address, "datasets/x", Choices("x"), progress=look)
-    assert "African_pairs.txt" in seen
-    assert not {name for name in seen if name.endswith(".jpg")}
+    importers.import_dataset(
+        source.store, kind, address, "datasets/x", Choices("x"), progress=look, **options
+    )
+    # Besides what was fetched only the new dataset's index waits there.
+    assert seen - {"table.parquet"} == fetched
+
+
+@pytest.mark.parametrize(
+    ("kind", "layout"),
+    [("insightface-bin", bin_file), ("insightface-rec", rec_file), ("hf-dataset", hf_sets)],
+)
+def test_memory_holds_a_few_chunks_of_a_container_however_large_it_is(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, layout: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr("fairloop.importers.contents.CHUNK", 2**18)
+    drawn = np.random.default_rng(7)
+    images = [drawn.bytes(100_000) for _ in range(100)]
+    options = importers.kind(kind).options(**layout(tmp_path / "s", images))
+    address = source.fill(tmp_path / "s", "x")
+    tracemalloc.start()
+    try:
+        made = importers.kind(kind).open(open_bucket(address, source.store.settings), options)
+        same = []
+        for record, image in zip(made.records(), images, strict=True):
+            assert isinstance(record, Record)
+            assert record.read is not None
+            same.append(record.read() == image)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert all(same)
+    assert peak < 5_000_000  # of 10,000,000 bytes
+
+
+def test_a_container_that_asks_for_more_memory_than_there_is_is_refused(
+    source: Source, tmp_path: Path
+) -> None:
+    # BINBYTES8 of 2^40 bytes; an Arrow message whose header says 2^31 - 1 bytes.
+    source.put("b/lfw.bin", b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b"x")
+    with pytest.raises(InvalidInput, match=r"lfw\.bin: .*1,099,511,627,776 bytes; at most 536,870,912"):
+        source.bring("insightface-bin", f"s3://{source.bucket}/b")
+    options = hf_sets(tmp_path / "s")
+    address = source.fill(tmp_path / "s", "h")
+    source.put("h/test/data-0.arrow", b"\xff\xff\xff\xff\xff\xff\xff\x7f")
+    with pytest.raises(InvalidInput, match=r"data-0\.arrow: .*says that 2,147,483,647 bytes belong together"):
+        source.bring("hf-dataset", address, options=options)
+
+
+def test_files_that_a_container_in_a_bucket_names_lie_below_the_prefix(
+    source: Source, tmp_path: Path
+) -> None:
+    hf_sets(tmp_path / "s")
+    address = source.fill(tmp_path / "s", "x")
+    for key, name, said in [
+        ("x/train/state.json", {"_data_files": [{"filename": "../../secret.arrow"}]}, "leads out"),
+        ("x/train/state.json", {"_data_files": [{"filename": "none.arrow"}]}, "which is not there"),
+        ("x/dataset_dict.json", {"splits": ["../y"]}, "leads out"),
+        ("x/dataset_dict.json", {"splits": ["none"]}, "none/state.json is not there"),
+    ]:
+        source.put(key, json.dumps(name).encode())
+        with pytest.raises(InvalidInput, match=said):
+            source.bring("hf-dataset", address)
+    for kind in ("insightface-rec", "insightface-bin"):
+        with pytest.raises(InvalidInput, match=r"^file: .* leads out of the folder"):
+            source.bring(kind, address, options={"file": "../train.rec"})
+        with pytest.raises(InvalidInput, match=r"^file: .* is not there"):
+            source.bring(kind, address, options={"file": "train.rec"})
 
 
 def test_a_bucket_that_is_not_allowed_and_what_fairloop_keeps_are_refused(
@@ -182,8 +299,6 @@ def test_a_bucket_that_is_not_allowed_and_what_fairloop_keeps_are_refused(
             source.bring("folder", f"s3://{own}/{prefix}")
     with pytest.raises(InvalidInput, match="nothing lies below"):
         source.bring("folder", f"s3://{source.bucket}/nowhere")
-    with pytest.raises(InvalidInput, match="insightface-rec is read from a disk; copy s3:"):
-        source.bring("insightface-rec", f"s3://{source.bucket}/x")
     # Beside what Fairloop keeps there is room for sources.
     source.client.put_object(own, "incoming/1.jpg", io.BytesIO(image_bytes(1)), len(image_bytes(1)))
     assert len(source.bring("folder", f"s3://{own}/incoming").dataset) == 1
@@ -216,21 +331,31 @@ def test_an_object_that_is_replaced_while_it_is_imported_stops_it(source: Source
     assert [key for key in source.store.list("datasets/") if key.endswith("manifest.json")] == []
 
 
-def test_a_tar_that_is_replaced_while_it_is_imported_stops_it(source: Source, tmp_path: Path) -> None:
-    tars(tmp_path / "s")
+@pytest.mark.parametrize(
+    ("kind", "layout", "file"),
+    [
+        ("webdataset", tars, "0.tar"),
+        ("insightface-bin", bin_file, "lfw.bin"),
+        ("insightface-rec", rec_file, "train.rec"),
+        ("hf-dataset", hf_sets, "test/data-0.arrow"),
+    ],
+)
+def test_a_container_that_is_replaced_while_it_is_imported_stops_it(
+    source: Source, tmp_path: Path, kind: str, layout: Any, file: str
+) -> None:
+    layout(tmp_path / "s")
     address = source.fill(tmp_path / "s", "x")
 
     def meddle(stage: str, done: int, total: int | None) -> None:
         if stage == "checking" and total is not None:
-            source.put("x/0.tar", (tmp_path / "s" / "0.tar").read_bytes()[:-1] + b"\1")
+            source.put(f"x/{file}", (tmp_path / "s" / file).read_bytes()[:-1] + b"\1")
 
-    # Read whole when it was checked, it is still the tar that was checked; read anew it is not.
+    # Read whole when it was checked, it is still what was checked; read anew it is not.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fairloop.importers.contents.KEPT_CHUNKS", 0)
         with pytest.raises((InvalidInput, PreconditionFailed), match="changed while it was"):
-            importers.import_dataset(
-                source.store, "webdataset", address, "datasets/x", Choices("x"), progress=meddle
-            )
+            importers.import_dataset(source.store, kind, address, "datasets/x", Choices("x"), progress=meddle)
+    assert [key for key in source.store.list("datasets/") if key.endswith("manifest.json")] == []
 
 
 def test_an_interrupted_import_from_a_bucket_goes_on_from_its_last_shard(

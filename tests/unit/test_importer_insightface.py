@@ -14,6 +14,7 @@ import pytest
 
 from fairloop.errors import InvalidInput
 from fairloop.importers import Record, UnusableFileError
+from fairloop.importers.contents import FileContents
 from fairloop.importers.insightface_bin import read_bin
 from fairloop.importers.insightface_rec import MAGIC
 from fairloop.importers.restricted_pickle import Span, load
@@ -56,7 +57,7 @@ def test_a_bin_of_any_protocol_gives_images_and_pairs(tmp_path: Path, protocol: 
 def test_a_bin_of_python_2_stays_on_disk(tmp_path: Path) -> None:
     path = tmp_path / "agedb_30.bin"
     path.write_bytes(python_2(IMAGES, [True, False]))
-    held = read_bin(path)
+    held = read_bin(FileContents(path))
     assert all(isinstance(one, Span) for one in held.images)
     assert [held.read(n) for n in range(4)] == IMAGES
     assert held.same == (True, False)
@@ -113,7 +114,7 @@ def test_a_pickle_that_is_more_than_data_is_refused(tmp_path: Path, data: bytes,
     path = tmp_path / "lfw.bin"
     path.write_bytes(data)
     with pytest.raises(InvalidInput, match=said):
-        load(path)
+        load(FileContents(path))
     assert not Path("/tmp/fairloop-was-here").exists()
 
 
@@ -122,7 +123,7 @@ def test_a_memo_and_lists_of_lists_cost_nothing(tmp_path: Path) -> None:
     for data in (HUGE_MEMO, LAUGHS):
         path.write_bytes(data)
         with pytest.raises(InvalidInput):
-            read_bin(path)
+            read_bin(FileContents(path))
 
 
 @pytest.mark.parametrize(

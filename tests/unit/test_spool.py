@@ -30,7 +30,7 @@ def test_an_image_of_another_shape_or_type_is_refused() -> None:
     with Spool(8) as spool:
         for image in (np.zeros((8, 9, 3), np.uint8), np.zeros((8, 8, 3), np.float32)):
             with pytest.raises(ValueError, match=r"is not uint8 \(8, 8, 3\)"):
-                spool.add(image)  # type: ignore[arg-type]
+                spool.add(image)
 
 
 def test_a_full_disk_says_what_to_do() -> None:
