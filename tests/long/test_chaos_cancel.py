@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,25 +32,35 @@ CANCELS = 7
 """Moments at which each method is cancelled: at once, and spread over the time that it takes."""
 
 
-@pytest.fixture(scope="module")
-def world(
-    tmp_path_factory: pytest.TempPathFactory, s3: dict[str, str]
-) -> Iterator[tuple[World, ObjectStore, FaultProxy]]:
-    environment, store = own_bucket(s3)
-    with FaultProxy(s3["FAIRLOOP_S3_ENDPOINT"]) as proxy:
-        made = World(
-            tmp_path_factory.mktemp("cancel"),
-            {**environment, "FAIRLOOP_S3_ENDPOINT": proxy.endpoint},
-            Timeline(0),
-            {"annotator": 2, "generator": 1, "recognizer": 1, "metrics": 1},
-        )
-        try:
-            made.up()
-            yield made, store, proxy
-        finally:
-            proxy.set("pass")
-            made.down()
+@contextmanager
+def up(folder: Path, environment: dict[str, str], replicas: dict[str, int]) -> Iterator[World]:
+    """So many replicas of each service, and none of their processes left afterwards."""
+    made = World(folder, environment, Timeline(0), replicas)
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
     assert made.processes() == []
+
+
+@pytest.fixture
+def world(tmp_path: Path, s3: dict[str, str]) -> Iterator[tuple[World, ObjectStore, FaultProxy]]:
+    """All services, over a store that can be made slow."""
+    environment, store = own_bucket(s3)
+    replicas = {"annotator": 2, "generator": 1, "recognizer": 1, "metrics": 1}
+    with FaultProxy(s3["FAIRLOOP_S3_ENDPOINT"]) as proxy:
+        environment["FAIRLOOP_S3_ENDPOINT"] = proxy.endpoint
+        with up(tmp_path, environment, replicas) as made:
+            yield made, store, proxy
+            proxy.set("pass")
+
+
+@pytest.fixture
+def replicas(tmp_path: Path, s3: dict[str, str]) -> Iterator[World]:
+    """Two annotators and a generator, nothing between them and the store."""
+    with up(tmp_path, own_bucket(s3)[0], {"annotator": 2, "generator": 1}) as made:
+        yield made
 
 
 Start = Callable[[int, str], Operation[Any]]
@@ -161,10 +174,8 @@ def cancelled(operation: Operation[Any], store: ObjectStore, after: float) -> st
     return "SUCCEEDED"
 
 
-def test_five_hundred_equal_starts_at_once_on_two_replicas_are_one_operation(
-    world: tuple[World, ObjectStore, FaultProxy],
-) -> None:
-    made, _, _ = world
+def test_five_hundred_equal_starts_at_once_on_two_replicas_are_one_operation(replicas: World) -> None:
+    made = replicas
     generator = GeneratorClient("generator", made.target("generator"))
     quotas = [Quota(subjects=300, images_per_subject=1)]
     dataset = (
@@ -190,5 +201,11 @@ def test_five_hundred_equal_starts_at_once_on_two_replicas_are_one_operation(
         assert len({operation.name for operation in operations}) == 1
         answers = set(pool.map(lambda operation: operation.result(120).annotations, operations[:50]))
     assert len(answers) == 1
-    started = [index for _, name, index in made.shards("annotator") if name == operations[0].name]
-    assert sorted(started) == [0, 1], "300 images are two shards, each computed once"
+    started = Counter(index for _, name, index in made.shards("annotator") if name == operations[0].name)
+    # Both replicas may find nobody at work in the same moment. One learns at once, or with its next beat,
+    # that the other's claim counts: it may have begun both shards once, and nothing comes of that.
+    claims = made.count("attempt claimed") - 1  # and one for the dataset
+    assert claims in (1, 2)
+    assert made.count("attempt superseded") == claims - 1
+    assert started.keys() == {0, 1}, "300 images are two shards"
+    assert max(started.values()) <= claims
