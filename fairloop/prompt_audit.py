@@ -106,11 +106,13 @@ def no_face_rates(observations: Iterable[Observation], attribute: str = "gender"
     return {prompt: failed[prompt] / count for prompt, count in images.items()}
 
 
-def dropped_prompts(observations: Iterable[Observation], most: float = 0.5) -> dict[str, str]:
+def dropped_prompts(
+    observations: Iterable[Observation], most: float = 0.5, attribute: str = "gender"
+) -> dict[str, str]:
     """Prompts that show objects more than people, and why: no face in more than `most` of the images."""
     return {
         prompt: f"no face in {rate:.0%} of its images, more than {most:.0%}"
-        for prompt, rate in no_face_rates(observations).items()
+        for prompt, rate in no_face_rates(observations, attribute).items()
         if rate > most
     }
 

@@ -1,15 +1,41 @@
-"""`fairloop prompts`: shares per prompt and group, and the prompts that ask for who is under-represented."""
+"""`fairloop prompts`: shares per prompt and group, models compared, prompts for who is under-represented."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 COLUMNS = ("prompt", "gender", "race")
+
+
+def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say when a group is under-represented."""
+    for option in (
+        click.option(
+            "--drop",
+            type=click.FloatRange(0, 1),
+            default=0.5,
+            show_default=True,
+            help="Leave out prompts of which more images than this share have no face.",
+        ),
+        click.option(
+            "--gap", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Of the rule parity."
+        ),
+        click.option("--threshold", type=click.FloatRange(0, 1), default=0.4, show_default=True),
+        click.option(
+            "--rule",
+            type=click.Choice(["threshold", "uniform", "parity"]),
+            default="uniform",
+            show_default=True,
+            help="Under a fixed share, under 1/n, or too far under the prompt's largest share.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group()
@@ -52,24 +78,7 @@ def shares(audit: Path, by: str, failures: Any, file: Path) -> None:
 @prompts.command()
 @click.argument("audit", type=click.Path(path_type=Path, dir_okay=False))
 @click.argument("table", type=click.Path(path_type=Path, dir_okay=False))
-@click.option(
-    "--rule",
-    type=click.Choice(["threshold", "uniform", "parity"]),
-    default="uniform",
-    show_default=True,
-    help="Under a fixed share, under 1/n, or too far under the prompt's largest share.",
-)
-@click.option("--threshold", type=click.FloatRange(0, 1), default=0.4, show_default=True)
-@click.option(
-    "--gap", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Of the rule parity."
-)
-@click.option(
-    "--drop",
-    type=click.FloatRange(0, 1),
-    default=0.5,
-    show_default=True,
-    help="Leave out prompts of which more images than this share have no face.",
-)
+@rule_options
 @click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), required=True)
 def targets(
     audit: Path, table: Path, rule: Any, threshold: float, gap: float, drop: float, folder: Path
@@ -102,6 +111,71 @@ def targets(
         f"{len(flagged)} of {len(found)} groups are under-represented: {folder / 'prompts_to_generate.csv'}"
     )
     click.echo(f"Next: fairloop draw prompts MODEL {folder / 'new_prompts.csv'} --count 10", err=True)
+
+
+@prompts.command()
+@click.argument("audits", nargs=-1, required=True, metavar="NAME=AUDIT...")
+@click.option(
+    "--table", type=click.Path(path_type=Path, dir_okay=False), help="The prompts, for their texts."
+)
+@click.option(
+    "--paired", is_flag=True, help="The k-th image of a prompt is of the same noise in every audit."
+)
+@click.option("--labels", default="not told", help="Who labelled, for the page.")
+@rule_options
+@click.option("--overwrite", is_flag=True, help="Replace the folder of an earlier comparison.")
+@click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), required=True)
+def compare(
+    audits: Sequence[str],
+    table: Path | None,
+    paired: bool,
+    labels: str,
+    rule: Any,
+    threshold: float,
+    gap: float,
+    drop: float,
+    overwrite: bool,
+    folder: Path,
+) -> None:
+    """Audits of the same prompts by several models, the first the baseline: tables, figures, a page.
+
+    Each AUDIT is a CSV with a row per image: prompt, gender, race. Writes
+    results_prompt_grouped.csv, results_grouped.csv and so on, a column per NAME.
+    """
+    import hashlib
+
+    from fairloop import prompt_audit
+    from fairloop.errors import InvalidInput
+    from fairloop.prompt_comparison import compare as compared
+    from fairloop.prompts import read_prompts
+    from fairloop.standalone.commands import needing_the_extra
+    from fairloop.standalone.output import check_folder, write_folder
+
+    target = check_folder(folder, overwrite)
+    with needing_the_extra("prompts compare"):
+        from fairloop.reporting.bundle import prompt_files
+    files: dict[str, Path] = {}
+    for text in audits:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path) or name in files:
+            raise InvalidInput("AUDIT", f"{text!r} is not NAME=FILE with a name of its own")
+        files[name] = Path(path)
+    rows = {name: _observations(path, prompt_audit.GROUPS) for name, path in files.items()}
+    found = compared(rows, paired=paired, rule=rule, threshold=threshold, gap=gap, drop=drop)
+    texts = {p.id: p.text for p in read_prompts(table)} if table else {}
+    baseline = found.models[0]
+    wanted = prompt_audit.targets(found.missing[baseline], texts) if table else []
+    facts = {
+        "label_source": labels,
+        "texts": texts,
+        "inputs": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files.values()},
+    }
+    write_folder(target, prompt_files(found, facts, wanted))
+    for name in found.models:
+        moved = found.variation.get(name)
+        told = "" if moved is None else f", distance to equal shares {moved.before:.3f} → {moved.after:.3f}"
+        click.echo(f"{name}: {len(found.missing[name])} under-represented groups{told}")
+    click.echo(f"next: open {target / 'index.html'}")
 
 
 def _observations(audit: Path, groups: Iterable[str]) -> list[dict[str, str]]:

@@ -209,6 +209,17 @@ def test_a_base_that_is_published_in_float16_is_trained_in_float32(base: Path, t
 # --- equalities
 
 
+def test_a_base_of_two_precisions_draws_in_float32(base: Path, tmp_path: Path) -> None:
+    mixed = StableDiffusionPipeline.from_pretrained(base, use_safetensors=True, local_files_only=True)
+    mixed.text_encoder.half()
+    mixed.save_pretrained(tmp_path / "mixed", safe_serialization=True)
+    pipeline = samples.pipeline_in(tmp_path / "mixed", "cpu")
+    drawn = samples.draw(
+        pipeline, "a photo", 1, 0, purpose="class_images", size=SIDE, steps=1, guidance=2.0, as_it_comes=True
+    )
+    assert [image.shape for _, image in drawn] == [(SIDE, SIDE, 3)]
+
+
 def test_four_forward_passes_of_one_image_are_one_of_four(base: Path, pictures: Pictures) -> None:
     one, _ = train(base, pictures, settings(batch_size=4))
     four, _ = train(base, pictures, settings(batch_size=1, accumulation=4))

@@ -43,14 +43,18 @@ def pipeline_of(modules: Modules) -> Any:
 
 
 def pipeline_in(folder: Path, device: Any) -> Any:
-    """The pipeline of a folder with all that it has, its safety checker too."""
+    """The pipeline of a folder with all that it has, its safety checker too; in float32, as it trains.
+
+    Publishers' folders hold float16 or float32, and some of them both.
+    """
+    import torch
     from diffusers import StableDiffusionPipeline
 
     quiet()
     return _prepared(
-        StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True).to(
-            device
-        )
+        StableDiffusionPipeline.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+        ).to(device)
     )
 
 
