@@ -153,8 +153,12 @@ def guess_record(key: tuple[str, str], guess: Guess | None) -> dict[str, Any]:
     return record
 
 
-def embedding_schema(dimension: int) -> pa.Schema:
-    """Arrow schema of an embedding table: float32 rows of one length, null where there is none."""
+def embedding_schema(dimension: int, *, quality: bool = False) -> pa.Schema:
+    """Arrow schema of an embedding table: float32 rows of one length, null where there is none.
+
+    With `quality` each row also says what was measured of the picture, as tables of copies do.
+    """
+    measured = [("quality", pa.float64())] if quality else []
     return pa.schema(
         [
             ("image_id", pa.string()),
@@ -162,9 +166,15 @@ def embedding_schema(dimension: int) -> pa.Schema:
             ("subject_id", pa.string()),
             ("status", pa.string()),
             ("embedding", pa.list_(pa.float32(), dimension)),
+            *measured,
         ],
         metadata={"schema": "fairloop.embeddings/1"},
     )
+
+
+def copies_text(transform: str, level: float) -> str:
+    """What a table of copies was made from besides dataset and model: part of what its id follows from."""
+    return f"copies:{transform}={level:g}"
 
 
 def prediction_schema() -> pa.Schema:

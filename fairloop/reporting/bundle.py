@@ -24,11 +24,12 @@ from fairloop.reporting.aged_models import (
     aged_section,
     aged_tables,
 )
-from fairloop.reporting.document import Document, FaceRow, Provenance
+from fairloop.reporting.document import BudgetLine, Decision, Document, FaceRow, Provenance
 from fairloop.reporting.drawing import Plot
 from fairloop.reporting.exploration_tables import exploration_tables
 from fairloop.reporting.figures import figures
 from fairloop.reporting.figures.curves import det_figure, roc_figure
+from fairloop.reporting.figures.prompts import prompt_figures
 from fairloop.reporting.figures.sweep import sweep_figure
 from fairloop.reporting.parquet import (
     audit_tables,
@@ -38,6 +39,7 @@ from fairloop.reporting.parquet import (
     rate_tables,
     verification_tables,
 )
+from fairloop.reporting.prompt_tables import prompt_body, prompt_tables
 from fairloop.stats.audit_report import AuditChange, AuditReport
 from fairloop.stats.classification_report import ClassificationReport
 from fairloop.stats.comparison import ComparisonReport
@@ -48,6 +50,9 @@ from fairloop.stats.report import VerificationReport
 if TYPE_CHECKING:
     from fairloop.contact_sheet import ContactSheet
     from fairloop.exploration import Exploration
+    from fairloop.prompt_audit import Target
+    from fairloop.prompt_comparison import PromptComparison
+    from fairloop.reporting.prompted import SetQuality
     from fairloop.stats.cross_group import CrossGroupMatrix
     from fairloop.stats.scan import RateCurve
     from fairloop.stats.sweep import Sweep
@@ -105,7 +110,7 @@ def verification_files(
         limits=tuple(sections.limits(facts, body)),
         highlights=tuple(sections.highlights(body)),
         verification=verification,
-        provenance=_provenance(facts, body),
+        provenance=provenance_of(facts, body),
     )
     plots = list(figures(document, {ARM: densities} if densities else None))
     if curves:
@@ -113,7 +118,7 @@ def verification_files(
     if sweep is not None and any(v is not None for values in sweep.summaries.values() for v in values):
         plots.append(sweep_figure(sweep, verification))
     tables = verification_tables(report, curves=curves, sweep=sweep, cross=cross, densities=densities)
-    return _files(body, document, plots, tables)
+    return page_files(body, document, plots, tables)
 
 
 def comparison_files(
@@ -132,9 +137,9 @@ def comparison_files(
         limits=(*sections.limits(facts), *sections.compared_limits(body)),
         highlights=tuple(sections.compared(body)),
         verification=sections.verification(body, group_source=facts["label_source"]),
-        provenance=_provenance(facts, report.arms[0].runs[0].to_dict()),
+        provenance=provenance_of(facts, report.arms[0].runs[0].to_dict()),
     )
-    return _files(body, document, figures(document, densities), comparison_tables(report))
+    return page_files(body, document, figures(document, densities), comparison_tables(report))
 
 
 def classification_files(report: ClassificationReport, facts: Facts) -> dict[str, bytes]:
@@ -146,9 +151,9 @@ def classification_files(report: ClassificationReport, facts: Facts) -> dict[str
         limits=tuple(sections.limits(facts, body)),
         highlights=tuple(sections.classified(body)),
         classification=sections.classification(body, group_source=facts["label_source"]),
-        provenance=_provenance(facts, body),
+        provenance=provenance_of(facts, body),
     )
-    return _files(body, document, figures(document), classification_tables(report))
+    return page_files(body, document, figures(document), classification_tables(report))
 
 
 def audit_files(
@@ -175,9 +180,9 @@ def audit_files(
         highlights=tuple(sections.distance(before.to_dict() if before is not None else None, body)),
         shares=shares,
         no_faces=sections.no_faces({"images": body}),
-        provenance=_provenance(facts, body),
+        provenance=provenance_of(facts, body),
     )
-    return _files(body, document, figures(document), audit_tables(report, change))
+    return page_files(body, document, figures(document), audit_tables(report, change))
 
 
 def leak_files(report: LeakReport, facts: Facts, faces: Sequence[FaceRow] = ()) -> dict[str, bytes]:
@@ -188,11 +193,11 @@ def leak_files(report: LeakReport, facts: Facts, faces: Sequence[FaceRow] = ()) 
         limits=tuple(sections.leak_limits(body)),
         highlights=tuple(sections.leak_highlights(body)),
         leaks=sections.leaks(body),
-        provenance=_provenance(facts, body),
+        provenance=provenance_of(facts, body),
         faces=tuple(faces),
         faces_note="Pairs to look at, the nearest of each net first." if faces else "",
     )
-    return _files(body, document, (), leak_tables(report))
+    return page_files(body, document, (), leak_tables(report))
 
 
 def summary_files(report: RateSummaries, facts: Facts) -> dict[str, bytes]:
@@ -204,9 +209,9 @@ def summary_files(report: RateSummaries, facts: Facts) -> dict[str, bytes]:
         limits=tuple(sections.limits(facts, body)),
         highlights=tuple(sections.highlights(body)),
         rates=sections.rates(body, group_source=facts["label_source"]),
-        provenance=_provenance(facts, body),
+        provenance=provenance_of(facts, body),
     )
-    return _files(body, document, figures(document), rate_tables(report))
+    return page_files(body, document, figures(document), rate_tables(report))
 
 
 def exploration_files(
@@ -229,7 +234,7 @@ def exploration_files(
         faces=sections.sheet_rows(sheet) if sheet else (),
         faces_note=sections.sheet_note(sheet) if sheet else "",
     )
-    files = _files(body, document, figures(document), exploration_tables(found))
+    files = page_files(body, document, figures(document), exploration_tables(found))
     return {**files, "contact_sheet.png": sheet.png()} if sheet else files
 
 
@@ -241,12 +246,39 @@ def aged_files(found: Sequence[AgedModel], facts: Facts) -> dict[str, bytes]:
         limits=tuple(facts.get("notes", ())),
         highlights=aged_highlights(found),
         aged=aged_section(found, facts),
-        provenance=_provenance(facts, body),
+        provenance=provenance_of(facts, body),
     )
-    return _files(body, document, aged_plots(found), aged_tables(found))
+    return page_files(body, document, aged_plots(found), aged_tables(found))
 
 
-def _provenance(facts: Facts, body: Mapping[str, Any]) -> tuple[Provenance, ...]:
+def prompt_files(
+    found: PromptComparison,
+    facts: Facts,
+    targets: Sequence[Target] = (),
+    quality: Sequence[SetQuality] = (),
+    faces: Sequence[FaceRow] = (),
+) -> dict[str, bytes]:
+    """The files of an audit of prompts; `targets` are the baseline's missing groups with their new prompts.
+
+    `facts` may also hold `decisions` and `budget` of a loop, as the page's parts name their fields.
+    """
+    body = prompt_body(found, facts, targets, quality, sections.prompt_conventions(found))
+    section = sections.prompted(found, facts, targets, quality)
+    document = Document(
+        title=facts.get("title", "Who is seen in the images of prompts"),
+        limits=tuple(facts.get("notes", ())),
+        highlights=sections.prompt_highlights(found),
+        prompts=section,
+        decisions=tuple(Decision(**row) for row in facts.get("decisions", ())),
+        budget=tuple(BudgetLine(**row) for row in facts.get("budget", ())),
+        provenance=provenance_of(facts, body),
+        faces=tuple(faces),
+        faces_note=facts.get("faces_note", ""),
+    )
+    return page_files(body, document, prompt_figures(section), prompt_tables(found, targets, quality))
+
+
+def provenance_of(facts: Facts, body: Mapping[str, Any]) -> tuple[Provenance, ...]:
     """Who labelled, which bytes were read, which seed."""
     found = [Provenance(kind="labels", name=facts["label_source"])]
     found += [
@@ -260,9 +292,10 @@ def _provenance(facts: Facts, body: Mapping[str, Any]) -> tuple[Provenance, ...]
     return tuple(found)
 
 
-def _files(
+def page_files(
     body: Mapping[str, Any], document: Document, plots: Sequence[Plot], tables: Mapping[str, bytes]
 ) -> dict[str, bytes]:
+    """`report.json`, the tables, the page, its document, and every figure as SVG and PNG."""
     shown = document.model_copy(update={"figures": tuple(plot.figure for plot in plots)})
     files = {
         "report.json": encoded(body),

@@ -26,8 +26,12 @@ from fairloop.reporting.measured import (
     Shares,
     Verification,
 )
+from fairloop.reporting.prompted import Prompted
+from fairloop.reporting.protocols import Contest, Points, Races
 
-Section = Literal["shares", "verification", "classification", "rates", "exploration", "aged"]
+Section = Literal[
+    "shares", "verification", "classification", "rates", "exploration", "aged", "prompts", "protocol"
+]
 """Where on the page a figure belongs."""
 
 
@@ -90,7 +94,15 @@ class Figure(Part):
     @property
     def leads(self) -> bool:
         """Whether it stands before the tables of its section: it shows what they hold."""
-        return self.name in ("rates", "differences", "shares", "share-bars", "share-change", "classification")
+        return self.name in (
+            "rates",
+            "differences",
+            "shares",
+            "share-bars",
+            "share-change",
+            "classification",
+            "prompt-groups",
+        )
 
 
 class Face(Part):
@@ -119,6 +131,7 @@ class Document(Part):
     """What the numbers do not say; printed right under the verdict."""
     highlights: tuple[Highlight, ...] = ()
     exploration: Explored | None = None
+    prompts: Prompted | None = None
     shares: Shares | None = None
     no_faces: tuple[NoFace, ...] = ()
     verification: Verification | None = None
@@ -126,6 +139,9 @@ class Document(Part):
     rates: RateTable | None = None
     leaks: Leaks | None = None
     aged: Aged | None = None
+    races: Races | None = None
+    points: Points | None = None
+    contest: Contest | None = None
     calibration: Calibrations | None = None
     agreement: Agreement | None = None
     decisions: tuple[Decision, ...] = ()

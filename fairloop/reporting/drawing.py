@@ -24,8 +24,8 @@ from fairloop.reporting.measured import Estimate
 from fairloop.reporting.wording import readable, shortened
 
 BEFORE, AFTER, BAND, INK, FAINT = "#D55E00", "#0072B2", "#BBBBBB", "#222222", "#6A6A6A"
-ARM_STYLES = (("o", BEFORE, "white"), ("s", AFTER, AFTER))
-"""Marker, edge and fill of the first and the second arm."""
+ARM_STYLES = (("o", BEFORE, "white"), ("s", AFTER, AFTER), ("^", "#009E73", "#009E73"))
+"""Marker, edge and fill of the first, the second and the third arm."""
 
 FONT = "DejaVu Sans"
 """Comes with matplotlib, so figures do not depend on the machine's fonts."""

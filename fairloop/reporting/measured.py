@@ -218,6 +218,8 @@ class Verification(Part):
     group_source: str
     """Where the groups' labels come from."""
     measure: str
+    at: str = "the common threshold"
+    """Where FMR and FNMR are taken: the arms may also have thresholds of their own."""
     counted: str = "images"
     """What the groups' `images` are: `pairs` where a list of pairs was evaluated."""
     arms: tuple[ArmRates, ...]

@@ -23,8 +23,6 @@ from fairloop.standalone.output import check_folder, write_folder
 from fairloop.standalone.rates import COUNTS, GROUP, RATES, read_rates
 from fairloop.standalone.scores import Source, read_pairs, similarity
 from fairloop.stats.pairs import WITHOUT_IDS
-from fairloop.stats.rate_summaries import RateSummaries
-from fairloop.stats.report import VerificationReport
 from fairloop.tables import input_digest
 
 T = TypeVar("T")
@@ -51,23 +49,23 @@ def evaluate_embedding_files(
     **options: Any,
 ) -> None:
     """`fairloop evaluate --embeddings … --subjects …`."""
-    target = check_folder(folder or _default(embeddings, "evaluation"), overwrite)
+    target = check_folder(folder or default_folder(embeddings, "evaluation"), overwrite)
     say = Narrator()
     say(f"reading {embeddings.name} and {subjects.name}")
     faces = read_faces(embeddings, subjects, groups, subject_column)
     images = len(faces.embeddings)
     say(f"{images:,} images, up to {images * (images - 1) // 2:,} pairs")
     source = f"given: column{'s' if len(groups) > 1 else ''} {', '.join(groups)} of {subjects.name}"
-    facts = _facts([embeddings, subjects], source, f"Verification of {embeddings.name}")
+    facts = facts_of([embeddings, subjects], source, f"Verification of {embeddings.name}")
     names = {"embeddings": embeddings.name, "subjects": subjects.name, "groups": subjects.name}
-    report, files = _named(
+    report, files = named(
         names,
         lambda: evaluate_faces(
             faces.embeddings, faces.subjects, faces.groups, faces.failures, _chosen(options), facts, say.stage
         ),
         {"in `failures`": f"in a column `{FAILED_COLUMN}` of {subjects.name}"},
     )
-    _finish(report, (), target, files, say)
+    finish(report, (), target, files, say)
 
 
 def evaluate_pair_files(
@@ -83,7 +81,7 @@ def evaluate_pair_files(
 ) -> None:
     """`fairloop evaluate --pairs …`."""
     sources = [Source.parse(text) for text in pairs]
-    target = check_folder(folder or _default(sources[0].path, "evaluation"), overwrite)
+    target = check_folder(folder or default_folder(sources[0].path, "evaluation"), overwrite)
     say = Narrator()
     say(f"reading {', '.join(source.path.name for source in sources)}")
     found = read_pairs(sources, groups, score_column=score_column, folds=folds, distance=distance)
@@ -92,7 +90,7 @@ def evaluate_pair_files(
     if distance is not None and options["threshold"] is not None:
         options["threshold"] = float(similarity(np.array([options["threshold"]]), distance, "--threshold")[0])
     names = ", ".join(source.path.name for source in sources)
-    facts = _facts(
+    facts = facts_of(
         [source.path for source in sources], f"given: {found.label_source}", f"Verification of {names}"
     )
     facts["notes"] = list(WITHOUT_SUBJECTS) if found.subjects is None else []
@@ -100,21 +98,21 @@ def evaluate_pair_files(
         facts["notes"].append(
             f"Scores are similarities computed from {distance.replace('_', ' ')} distances."
         )
-    report, files = _named(
+    report, files = named(
         dict.fromkeys(("scores", "genuine", "groups", "subjects"), names),
         lambda: evaluate_scores(found, _chosen(options), facts, say.stage),
     )
-    _finish(report, facts["notes"], target, files, say)
+    finish(report, facts["notes"], target, files, say)
 
 
 def summarise_file(*, file: Path, folder: Path | None, overwrite: bool, **sampling: Any) -> None:
     """`fairloop stats summary …`."""
-    target = check_folder(folder or _default(file, "summary"), overwrite)
+    target = check_folder(folder or default_folder(file, "summary"), overwrite)
     rates = read_rates(file)
-    facts = _facts([file], f"given: column {GROUP} of {file.name}", f"Summaries of {file.name}")
+    facts = facts_of([file], f"given: column {GROUP} of {file.name}", f"Summaries of {file.name}")
     names = {field: f"{file.name}, column {field}" for field in (*RATES, *COUNTS)}
-    report, files = _named(names, lambda: summarise(rates, facts, **sampling))
-    _finish(report, (), target, files, Narrator())
+    report, files = named(names, lambda: summarise(rates, facts, **sampling))
+    finish(report, (), target, files, Narrator())
 
 
 class Narrator:
@@ -155,7 +153,7 @@ def _chosen(options: Mapping[str, Any]) -> VerificationOptions:
     )
 
 
-def _named(names: Mapping[str, str], work: Callable[[], T], words: Mapping[str, str] | None = None) -> T:
+def named(names: Mapping[str, str], work: Callable[[], T], words: Mapping[str, str] | None = None) -> T:
     """The work's result; an error about an argument then names the file or option it came from.
 
     `words` says what an argument that the error advises is called here.
@@ -171,7 +169,7 @@ def _named(names: Mapping[str, str], work: Callable[[], T], words: Mapping[str, 
         raise InvalidInput(field, description, *rest) from error
 
 
-def _facts(paths: Sequence[Path], label_source: str, title: str) -> dict[str, Any]:
+def facts_of(paths: Sequence[Path], label_source: str, title: str) -> dict[str, Any]:
     """Where the numbers come from, for the report: the files by name and sha256."""
     inputs: dict[str, str] = {}
     for path in paths:
@@ -181,17 +179,19 @@ def _facts(paths: Sequence[Path], label_source: str, title: str) -> dict[str, An
     return {"title": title, "label_source": label_source, "inputs": inputs, "digest": input_digest(inputs)}
 
 
-def _default(path: Path, suffix: str) -> Path:
+def default_folder(path: Path, suffix: str) -> Path:
+    """Where a report goes that nobody named a folder for."""
     return Path(f"{path.stem or 'report'}-{suffix}")
 
 
-def _finish(
-    report: VerificationReport | RateSummaries,
+def finish(
+    report: object,
     notes: Sequence[str],
     target: Path,
     files: Mapping[str, bytes],
     say: Narrator,
 ) -> None:
+    """Prints a report with what its text does not say already, and writes its folder."""
     text = str(report)
     click.echo("\n".join([text, *(note for note in notes if note[1:-1] not in text)]))
     write_folder(target, files)

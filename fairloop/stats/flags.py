@@ -48,6 +48,7 @@ FLAGS: Mapping[str, str] = {
     "impostors_across_groups": "impostor pairs across groups: left out",
     "folds_share_subjects": "people are in several folds: calibration and test are not apart",
     "fold_of_one_class": "a fold lacks genuine or impostor pairs",
+    "fmr_undefined": "too few impostor pairs in some group for a threshold at this FMR: left out",
     "val_undefined": "fewer than 1/FAR impostor pairs in the other folds",
     "one_genuine_subject": "all genuine pairs are of one subject: FNMR has no interval",
     "one_label": "only one label occurs",

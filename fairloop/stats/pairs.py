@@ -33,6 +33,7 @@ from fairloop.stats.tails import (
 )
 
 Policy = Literal["eer", "10_fold_accuracy"]
+FoldThresholds = Literal["common", "per_group"]
 
 WITHOUT_IDS = (
     "no subject ids: intervals and null floors ignore that pairs share people, so they are too narrow "
@@ -56,6 +57,7 @@ def evaluate_pairs(
     threshold_in_replicates: InReplicates = "fixed",
     method: Method = "shrunk",
     folds: FoldLabels | None = None,
+    fold_thresholds: FoldThresholds = "common",
     seed: int = 0,
 ) -> VerificationReport:
     """FMR and FNMR of every group over the pairs of a list, and every summary of §2.
@@ -101,18 +103,24 @@ def evaluate_pairs(
     """
     options = Options(alpha, replicates, threshold_in_replicates, method, seed=seed)
     _check(fmr, threshold, policy, impostors, folds is not None, options, subjects is not None)
+    if fold_thresholds != "common":
+        _check_per_group(fold_thresholds, fmr, impostors, folds is not None)
     pairs = pair_list(scores, genuine, groups, subjects, failures)
-    conventions = {}
+    conventions: dict[str, str] = {}
     flags: list[str] = []
     score = pairs.score
     if folds is not None:
         names, codes = fold_codes(folds, score.size)
         used = pairs.compared(impostors) & ~pairs.failed
-        levels = _fold_thresholds(pairs, used, names, codes, fmr, policy)
-        score = score.astype(np.float64) - levels[codes]
         flags += _shared_by_folds(pairs, codes, len(names))
-        chosen = ", ".join(f"{name} {level:.6g}" for name, level in zip(names, levels.tolist(), strict=True))
-        conventions["thresholds of folds"] = chosen
+        if fold_thresholds == "per_group":
+            assert fmr is not None
+            margins, conventions = _own_margins(pairs, used, names, codes, fmr)
+            score = score.astype(np.float64) - margins
+        else:
+            levels = _fold_thresholds(pairs, used, names, codes, fmr, policy)
+            score = score.astype(np.float64) - levels[codes]
+            conventions["thresholds of folds"] = _listed(names, levels)
     pooled = scores_by_group(pairs, score, impostors)
     common = 0.0 if folds is not None else _common_threshold(pooled, fmr, threshold, policy)
     target = pooled.false_matches(common) / pooled.impostor if fmr is None else fmr
@@ -131,6 +139,17 @@ def evaluate_pairs(
         },
         streams=options.streams(),
     )
+
+
+def _check_per_group(chosen: str, fmr: float | None, impostors: str, folds: bool) -> None:
+    if chosen != "per_group":
+        raise InvalidInput("fold_thresholds", f"{chosen!r}; it is 'common' or 'per_group'")
+    if not folds or fmr is None:
+        raise InvalidInput("fold_thresholds", "'per_group' needs `folds` and `fmr`, which choose them")
+    if impostors != "within_group":
+        raise InvalidInput(
+            "fold_thresholds", "'per_group' needs impostors within groups: a pair across has two thresholds"
+        )
 
 
 def _check(
@@ -204,6 +223,37 @@ def _fold_thresholds(
                 )
             found[code] = threshold_from_tail(other, allowed, [mated])
     return found
+
+
+def _own_margins(
+    pairs: PairList, used: NDArray[np.bool_], names: Sequence[str], codes: Ints, fmr: float
+) -> tuple[NDArray[np.float64], dict[str, str]]:
+    """The threshold that judges each pair: of its group, chosen on the group's pairs of all other folds.
+
+    Also the thresholds in words. Pairs outside all comparisons get 0.
+    """
+    found = np.zeros(pairs.score.size)
+    told = []
+    for code, group in enumerate(pairs.people.group_names):
+        mine = (pairs.first_group == code) & (pairs.second_group == code)
+        if not (used & mine).any():
+            continue
+        try:
+            levels = _fold_thresholds(pairs, used & mine, names, codes, fmr, None)
+        except InvalidInput as error:
+            first = error.violations[0]
+            raise InvalidInput(first.field, f"group {group}: {first.description}") from error
+        found[mine] = levels[codes[mine]]
+        told.append(f"{group}: {_listed(names, levels)}")
+    return found, {
+        "threshold policy": f"for each group the smallest with FMR ≤ {fmr:g} over its own listed "
+        "impostor pairs, on the other folds",
+        "thresholds of folds": "; ".join(told),
+    }
+
+
+def _listed(names: Sequence[str], levels: NDArray[np.float64]) -> str:
+    return ", ".join(f"{name} {level:.6g}" for name, level in zip(names, levels.tolist(), strict=True))
 
 
 def _shared_by_folds(pairs: PairList, codes: Ints, folds: int) -> list[str]:

@@ -9,7 +9,7 @@ that stays comes from the matcher.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -105,7 +105,7 @@ class Robustness:
 
 
 def robustness(
-    copies: Sequence[Copies],
+    copies: Iterable[Copies],
     subjects: Labels,
     groups: Labels,
     *,
@@ -119,23 +119,25 @@ def robustness(
     Both sides of a pair are copies of the same level. `subjects`, `groups`,
     `fmr`, `threshold`, `replicates`, `seed` and their errors as in
     `evaluate_verification`. The first of all copies, and of each transform, are
-    the untouched images; the first of all choose the threshold. Raises
-    InvalidInput without copies, and naming a transform whose copies are not of
+    the untouched images; the first of all choose the threshold. They are taken one
+    by one: only the first are held beside those at work. Raises InvalidInput
+    without copies, and naming a transform whose copies are not of
     the same images.
     """
-    if not copies:
-        raise InvalidInput("copies", "there are none; the first are the untouched images")
-    for one in copies:
-        if len(one.embeddings) != len(subjects) or len(one.failures) != len(subjects):
-            raise InvalidInput("copies", f"{one.transform} {one.level:g} is not of {len(subjects)} images")
-
     found: list[RobustnessRow] = []
     names: tuple[str, ...] = ()
     chosen = threshold
+    measured: dict[tuple[str, str], None] = {}
+    untouched: Copies | None = None
     first: VerificationReport | None = None
     for one in copies:
+        if len(one.embeddings) != len(subjects) or len(one.failures) != len(subjects):
+            raise InvalidInput("copies", f"{one.transform} {one.level:g} is not of {len(subjects)} images")
+        untouched = untouched or one
+        if one.quality is not None:
+            measured[one.transform, one.measured_by] = None
         report = first
-        if first is None or not _same(one, copies[0]):
+        if first is None or not _same(one, untouched):
             report = evaluate_verification(
                 one.embeddings,
                 subjects,
@@ -151,9 +153,9 @@ def robustness(
         chosen = report.threshold
         names = names or tuple(record.group for record in report.groups)
         found += _rows(one, report, groups)
-    assert chosen is not None
+    if first is None or chosen is None:
+        raise InvalidInput("copies", "there are none; the first are the untouched images")
     gaps = _gaps(found)
-    measured = dict.fromkeys((one.transform, one.measured_by) for one in copies if one.quality is not None)
     return Robustness(
         threshold=chosen,
         fmr_target=fmr if threshold is None else None,

@@ -376,3 +376,131 @@ class FindLeaksRequest(_message.Message):
     detached: bool
     use: _common_pb2.Use
     def __init__(self, dataset: _Optional[str] = ..., against: _Optional[_Iterable[str]] = ..., embeddings: _Optional[str] = ..., against_embeddings: _Optional[_Iterable[str]] = ..., threshold_embeddings: _Optional[str] = ..., fmr: _Optional[float] = ..., radius: _Optional[int] = ..., annotations: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[_common_pb2.LabelSource, _Mapping]]] = ..., thumbnails: _Optional[bool] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ...) -> None: ...
+
+class EvaluateProtocolRequest(_message.Message):
+    __slots__ = ("dataset", "embeddings", "protocol", "pair_list", "group_by", "fmr", "far", "alpha", "seed", "replicates", "request_id", "detached", "use")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    PAIR_LIST_FIELD_NUMBER: _ClassVar[int]
+    GROUP_BY_FIELD_NUMBER: _ClassVar[int]
+    FMR_FIELD_NUMBER: _ClassVar[int]
+    FAR_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    REPLICATES_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DETACHED_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    embeddings: str
+    protocol: str
+    pair_list: str
+    group_by: _containers.RepeatedScalarFieldContainer[str]
+    fmr: _containers.RepeatedScalarFieldContainer[float]
+    far: float
+    alpha: float
+    seed: int
+    replicates: int
+    request_id: str
+    detached: bool
+    use: _common_pb2.Use
+    def __init__(self, dataset: _Optional[str] = ..., embeddings: _Optional[str] = ..., protocol: _Optional[str] = ..., pair_list: _Optional[str] = ..., group_by: _Optional[_Iterable[str]] = ..., fmr: _Optional[_Iterable[float]] = ..., far: _Optional[float] = ..., alpha: _Optional[float] = ..., seed: _Optional[int] = ..., replicates: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ...) -> None: ...
+
+class CompareThresholdsRequest(_message.Message):
+    __slots__ = ("before", "after", "grouping", "fmr", "measure", "calibration_share", "tolerance", "self_graded", "alpha", "seed", "replicates", "request_id", "detached", "use")
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    GROUPING_FIELD_NUMBER: _ClassVar[int]
+    FMR_FIELD_NUMBER: _ClassVar[int]
+    MEASURE_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_SHARE_FIELD_NUMBER: _ClassVar[int]
+    TOLERANCE_FIELD_NUMBER: _ClassVar[int]
+    SELF_GRADED_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    REPLICATES_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DETACHED_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
+    before: _containers.RepeatedScalarFieldContainer[str]
+    after: _containers.RepeatedScalarFieldContainer[str]
+    grouping: Grouping
+    fmr: float
+    measure: str
+    calibration_share: float
+    tolerance: float
+    self_graded: bool
+    alpha: float
+    seed: int
+    replicates: int
+    request_id: str
+    detached: bool
+    use: _common_pb2.Use
+    def __init__(self, before: _Optional[_Iterable[str]] = ..., after: _Optional[_Iterable[str]] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., fmr: _Optional[float] = ..., measure: _Optional[str] = ..., calibration_share: _Optional[float] = ..., tolerance: _Optional[float] = ..., self_graded: _Optional[bool] = ..., alpha: _Optional[float] = ..., seed: _Optional[int] = ..., replicates: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ...) -> None: ...
+
+class AgeBand(_message.Message):
+    __slots__ = ("low", "high")
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    low: float
+    high: float
+    def __init__(self, low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
+
+class EvaluateAgesRequest(_message.Message):
+    __slots__ = ("embeddings", "baseline", "bands", "age_groups", "all_pairs", "compatible", "request_id", "detached", "use")
+    class BandsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: AgeBand
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[AgeBand, _Mapping]] = ...) -> None: ...
+    class AgeGroupsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: AgeBand
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[AgeBand, _Mapping]] = ...) -> None: ...
+    EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
+    BASELINE_FIELD_NUMBER: _ClassVar[int]
+    BANDS_FIELD_NUMBER: _ClassVar[int]
+    AGE_GROUPS_FIELD_NUMBER: _ClassVar[int]
+    ALL_PAIRS_FIELD_NUMBER: _ClassVar[int]
+    COMPATIBLE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DETACHED_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
+    embeddings: str
+    baseline: str
+    bands: _containers.MessageMap[str, AgeBand]
+    age_groups: _containers.MessageMap[str, AgeBand]
+    all_pairs: bool
+    compatible: bool
+    request_id: str
+    detached: bool
+    use: _common_pb2.Use
+    def __init__(self, embeddings: _Optional[str] = ..., baseline: _Optional[str] = ..., bands: _Optional[_Mapping[str, AgeBand]] = ..., age_groups: _Optional[_Mapping[str, AgeBand]] = ..., all_pairs: _Optional[bool] = ..., compatible: _Optional[bool] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ...) -> None: ...
+
+class EvaluateRobustnessRequest(_message.Message):
+    __slots__ = ("embeddings", "grouping", "fmr", "threshold", "seed", "replicates", "request_id", "detached", "use")
+    EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
+    GROUPING_FIELD_NUMBER: _ClassVar[int]
+    FMR_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    REPLICATES_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DETACHED_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
+    embeddings: _containers.RepeatedScalarFieldContainer[str]
+    grouping: Grouping
+    fmr: float
+    threshold: float
+    seed: int
+    replicates: int
+    request_id: str
+    detached: bool
+    use: _common_pb2.Use
+    def __init__(self, embeddings: _Optional[_Iterable[str]] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., fmr: _Optional[float] = ..., threshold: _Optional[float] = ..., seed: _Optional[int] = ..., replicates: _Optional[int] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ...) -> None: ...

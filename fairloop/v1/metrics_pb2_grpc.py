@@ -72,6 +72,26 @@ class MetricsServiceStub:
                 request_serializer=fairloop_dot_v1_dot_metrics__pb2.CompareAnnotatorsRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.EvaluateProtocol = channel.unary_unary(
+                '/fairloop.v1.MetricsService/EvaluateProtocol',
+                request_serializer=fairloop_dot_v1_dot_metrics__pb2.EvaluateProtocolRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.CompareThresholds = channel.unary_unary(
+                '/fairloop.v1.MetricsService/CompareThresholds',
+                request_serializer=fairloop_dot_v1_dot_metrics__pb2.CompareThresholdsRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.EvaluateAges = channel.unary_unary(
+                '/fairloop.v1.MetricsService/EvaluateAges',
+                request_serializer=fairloop_dot_v1_dot_metrics__pb2.EvaluateAgesRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.EvaluateRobustness = channel.unary_unary(
+                '/fairloop.v1.MetricsService/EvaluateRobustness',
+                request_serializer=fairloop_dot_v1_dot_metrics__pb2.EvaluateRobustnessRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
         self.RenderReport = channel.unary_unary(
                 '/fairloop.v1.MetricsService/RenderReport',
                 request_serializer=fairloop_dot_v1_dot_metrics__pb2.RenderReportRequest.SerializeToString,
@@ -135,6 +155,36 @@ class MetricsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EvaluateProtocol(self, request, context):
+        """A recogniser by a published protocol over the lists that came with a dataset:
+        RFW race by race, BFW at global and at own thresholds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompareThresholds(self, request, context):
+        """Does retraining do better than thresholds per group, which cost nothing?
+        Thresholds are fitted on other people than those that judge them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EvaluateAges(self, request, context):
+        """Likeness of people over the years, and error rates of age groups.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EvaluateRobustness(self, request, context):
+        """Error rates per group on worse pictures, at the threshold of the untouched.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RenderReport(self, request, context):
         """One HTML page, with its plots, of other reports.
         """
@@ -178,6 +228,26 @@ def add_MetricsServiceServicer_to_server(servicer, server):
             'CompareAnnotators': grpc.unary_unary_rpc_method_handler(
                     servicer.CompareAnnotators,
                     request_deserializer=fairloop_dot_v1_dot_metrics__pb2.CompareAnnotatorsRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'EvaluateProtocol': grpc.unary_unary_rpc_method_handler(
+                    servicer.EvaluateProtocol,
+                    request_deserializer=fairloop_dot_v1_dot_metrics__pb2.EvaluateProtocolRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'CompareThresholds': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareThresholds,
+                    request_deserializer=fairloop_dot_v1_dot_metrics__pb2.CompareThresholdsRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'EvaluateAges': grpc.unary_unary_rpc_method_handler(
+                    servicer.EvaluateAges,
+                    request_deserializer=fairloop_dot_v1_dot_metrics__pb2.EvaluateAgesRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'EvaluateRobustness': grpc.unary_unary_rpc_method_handler(
+                    servicer.EvaluateRobustness,
+                    request_deserializer=fairloop_dot_v1_dot_metrics__pb2.EvaluateRobustnessRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
             'RenderReport': grpc.unary_unary_rpc_method_handler(
@@ -376,6 +446,114 @@ class MetricsService:
             target,
             '/fairloop.v1.MetricsService/CompareAnnotators',
             fairloop_dot_v1_dot_metrics__pb2.CompareAnnotatorsRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvaluateProtocol(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairloop.v1.MetricsService/EvaluateProtocol',
+            fairloop_dot_v1_dot_metrics__pb2.EvaluateProtocolRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareThresholds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairloop.v1.MetricsService/CompareThresholds',
+            fairloop_dot_v1_dot_metrics__pb2.CompareThresholdsRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvaluateAges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairloop.v1.MetricsService/EvaluateAges',
+            fairloop_dot_v1_dot_metrics__pb2.EvaluateAgesRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvaluateRobustness(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairloop.v1.MetricsService/EvaluateRobustness',
+            fairloop_dot_v1_dot_metrics__pb2.EvaluateRobustnessRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,

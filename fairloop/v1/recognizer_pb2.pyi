@@ -290,6 +290,48 @@ class EmbedResult(_message.Message):
     model: str
     def __init__(self, embeddings: _Optional[str] = ..., images: _Optional[int] = ..., statuses: _Optional[_Mapping[str, int]] = ..., model: _Optional[str] = ...) -> None: ...
 
+class EmbedCopiesRequest(_message.Message):
+    __slots__ = ("dataset", "model", "transforms", "flip", "alignment", "request_id", "detached", "use")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TRANSFORMS_FIELD_NUMBER: _ClassVar[int]
+    FLIP_FIELD_NUMBER: _ClassVar[int]
+    ALIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DETACHED_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    model: str
+    transforms: _containers.RepeatedScalarFieldContainer[str]
+    flip: bool
+    alignment: Alignment
+    request_id: str
+    detached: bool
+    use: _common_pb2.Use
+    def __init__(self, dataset: _Optional[str] = ..., model: _Optional[str] = ..., transforms: _Optional[_Iterable[str]] = ..., flip: _Optional[bool] = ..., alignment: _Optional[_Union[Alignment, str]] = ..., request_id: _Optional[str] = ..., detached: _Optional[bool] = ..., use: _Optional[_Union[_common_pb2.Use, _Mapping]] = ...) -> None: ...
+
+class CopiesTable(_message.Message):
+    __slots__ = ("transform", "level", "embeddings", "measured_by")
+    TRANSFORM_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_BY_FIELD_NUMBER: _ClassVar[int]
+    transform: str
+    level: float
+    embeddings: str
+    measured_by: str
+    def __init__(self, transform: _Optional[str] = ..., level: _Optional[float] = ..., embeddings: _Optional[str] = ..., measured_by: _Optional[str] = ...) -> None: ...
+
+class EmbedCopiesResult(_message.Message):
+    __slots__ = ("tables", "images", "model")
+    TABLES_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    tables: _containers.RepeatedCompositeFieldContainer[CopiesTable]
+    images: int
+    model: str
+    def __init__(self, tables: _Optional[_Iterable[_Union[CopiesTable, _Mapping]]] = ..., images: _Optional[int] = ..., model: _Optional[str] = ...) -> None: ...
+
 class TrainingOptions(_message.Message):
     __slots__ = ("epochs", "batch_size", "learning_rate", "schedule", "margin", "scale", "checkpoint_steps", "optimiser", "momentum", "weight_decay", "warmup", "clip", "loss", "margin_multiplier", "cosine_margin", "interclass_filter", "sample_rate", "frozen", "frozen_statistics_move", "precision", "accumulation", "sampling", "group_by", "worst_share", "group_margins", "split", "held_out_share", "validate_every", "criterion", "fmr", "patience", "alignment", "mirror", "power")
     class GroupMarginsEntry(_message.Message):

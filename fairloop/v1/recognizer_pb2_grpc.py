@@ -56,6 +56,11 @@ class RecognizerServiceStub:
                 request_serializer=fairloop_dot_v1_dot_recognizer__pb2.EmbedRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.EmbedCopies = channel.unary_unary(
+                '/fairloop.v1.RecognizerService/EmbedCopies',
+                request_serializer=fairloop_dot_v1_dot_recognizer__pb2.EmbedCopiesRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
         self.FineTune = channel.unary_unary(
                 '/fairloop.v1.RecognizerService/FineTune',
                 request_serializer=fairloop_dot_v1_dot_recognizer__pb2.FineTuneRecognizerRequest.SerializeToString,
@@ -97,6 +102,14 @@ class RecognizerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EmbedCopies(self, request, context):
+        """Embeds copies of every image of a dataset as a worse camera would have taken
+        it, an embedding table for each transform and level; no copy is stored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def FineTune(self, request, context):
         """Trains a recogniser on the subjects of a dataset and stores a model version.
         """
@@ -125,6 +138,11 @@ def add_RecognizerServiceServicer_to_server(servicer, server):
             'Embed': grpc.unary_unary_rpc_method_handler(
                     servicer.Embed,
                     request_deserializer=fairloop_dot_v1_dot_recognizer__pb2.EmbedRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'EmbedCopies': grpc.unary_unary_rpc_method_handler(
+                    servicer.EmbedCopies,
+                    request_deserializer=fairloop_dot_v1_dot_recognizer__pb2.EmbedCopiesRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
             'FineTune': grpc.unary_unary_rpc_method_handler(
@@ -241,6 +259,33 @@ class RecognizerService:
             target,
             '/fairloop.v1.RecognizerService/Embed',
             fairloop_dot_v1_dot_recognizer__pb2.EmbedRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EmbedCopies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairloop.v1.RecognizerService/EmbedCopies',
+            fairloop_dot_v1_dot_recognizer__pb2.EmbedCopiesRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,

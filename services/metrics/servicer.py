@@ -21,7 +21,19 @@ from fairloop.standalone.evaluation import Tell
 from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS
 from fairloop.v1 import metrics_pb2, metrics_pb2_grpc
-from services.metrics import agreement, audit, classification, leaks, render, summary, verification
+from services.metrics import (
+    ages,
+    agreement,
+    audit,
+    classification,
+    leaks,
+    protocols,
+    render,
+    robustness,
+    summary,
+    thresholds,
+    verification,
+)
 from services.metrics.reports import Made, commit, put_parts, result
 
 AUDIT = "MetricsService.AuditDistribution"
@@ -30,6 +42,10 @@ CLASSIFY = "MetricsService.EvaluateClassification"
 COMPARE = "MetricsService.CompareRecognizers"
 LEAKS = "MetricsService.FindLeaks"
 AGREE = "MetricsService.CompareAnnotators"
+PROTOCOL = "MetricsService.EvaluateProtocol"
+THRESHOLDS = "MetricsService.CompareThresholds"
+AGES = "MetricsService.EvaluateAges"
+ROBUSTNESS = "MetricsService.EvaluateRobustness"
 RENDER = "MetricsService.RenderReport"
 
 
@@ -74,6 +90,26 @@ class MetricsServicer(metrics_pb2_grpc.MetricsServiceServicer):
         self, request: metrics_pb2.CompareAnnotatorsRequest, context: Any
     ) -> operations_pb2.Operation:
         return await started(self._server.runner, AGREE, request)
+
+    async def EvaluateProtocol(  # noqa: N802
+        self, request: metrics_pb2.EvaluateProtocolRequest, context: Any
+    ) -> operations_pb2.Operation:
+        return await started(self._server.runner, PROTOCOL, request)
+
+    async def CompareThresholds(  # noqa: N802
+        self, request: metrics_pb2.CompareThresholdsRequest, context: Any
+    ) -> operations_pb2.Operation:
+        return await started(self._server.runner, THRESHOLDS, request)
+
+    async def EvaluateAges(  # noqa: N802
+        self, request: metrics_pb2.EvaluateAgesRequest, context: Any
+    ) -> operations_pb2.Operation:
+        return await started(self._server.runner, AGES, request)
+
+    async def EvaluateRobustness(  # noqa: N802
+        self, request: metrics_pb2.EvaluateRobustnessRequest, context: Any
+    ) -> operations_pb2.Operation:
+        return await started(self._server.runner, ROBUSTNESS, request)
 
     async def RenderReport(  # noqa: N802
         self, request: metrics_pb2.RenderReportRequest, context: Any
@@ -146,6 +182,28 @@ def methods(loaded: None, settings: ServerSettings, store: ObjectStore, pools: P
             verification.check_compare,
             verification.needed_by_compare,
             verification.compare,
+        ),
+        method(
+            PROTOCOL,
+            metrics_pb2.EvaluateProtocolRequest,
+            protocols.check,
+            protocols.needed,
+            protocols.evaluate,
+        ),
+        method(
+            THRESHOLDS,
+            metrics_pb2.CompareThresholdsRequest,
+            thresholds.check,
+            thresholds.needed,
+            thresholds.compare,
+        ),
+        method(AGES, metrics_pb2.EvaluateAgesRequest, ages.check, ages.needed, ages.evaluate),
+        method(
+            ROBUSTNESS,
+            metrics_pb2.EvaluateRobustnessRequest,
+            robustness.check,
+            robustness.needed,
+            robustness.evaluate,
         ),
         method(LEAKS, metrics_pb2.FindLeaksRequest, leaks.check, leaks.needed, leaks.find),
         method(RENDER, metrics_pb2.RenderReportRequest, render.check, render.needed, render.render),

@@ -36,7 +36,9 @@ ALIGNMENTS = {
 }
 
 
-def check_options(request: recognizer_pb2.EmbedRequest, model: Manifest) -> None:
+def check_options(
+    request: recognizer_pb2.EmbedRequest | recognizer_pb2.EmbedCopiesRequest, model: Manifest
+) -> None:
     """`InvalidInput` for options that the model cannot follow."""
     if request.alignment not in ALIGNMENTS:
         raise InvalidInput("alignment", f"{request.alignment} is none that this version knows")
@@ -102,17 +104,20 @@ def make_method(store: ObjectStore, pools: Pools, threads: int) -> Method:
         for start in range(0, len(images), BATCH_IMAGES):
             batch = images[start : start + BATCH_IMAGES]
             found += await pools.compute(embed_readable, recogniser, [image for _, image in batch])
-        data, sha256 = await pools.io(_piece, [row for row, _ in images], found, recogniser.dimension)
+        data, sha256 = await pools.io(piece, [row for row, _ in images], found, recogniser.dimension)
         part = await context.put(sha256, data)
         return ShardOutput((part,), units=len(images))
 
     return Method(NAME, recognizer_pb2.EmbedRequest, validate, run, shard, derives=False)
 
 
-def _piece(
-    rows: Sequence[Mapping[str, Any]], found: Sequence[Found | UnreadableImage], dimension: int
+def piece(
+    rows: Sequence[Mapping[str, Any]],
+    found: Sequence[Found | UnreadableImage],
+    dimension: int,
+    quality: Sequence[float | None] | None = None,
 ) -> tuple[bytes, str]:
-    """The shard's part of the table as a Parquet file, and its sha256."""
+    """A shard's part of a table as a Parquet file, and its sha256; `quality` of each copy where asked for."""
     vectors = [None if isinstance(face, UnreadableImage) else face.vector for face in found]
     none = np.zeros(dimension, np.float32)
     flat = np.concatenate([none if vector is None else vector for vector in vectors])
@@ -124,8 +129,9 @@ def _piece(
             [row["subject_id"] for row in rows],
             [face.status for face in found],
             pa.FixedSizeListArray.from_arrays(flat, dimension, mask=pa.array(missing)),
+            *([] if quality is None else [list(quality)]),
         ],
-        schema=embedding_schema(dimension),
+        schema=embedding_schema(dimension, quality=quality is not None),
     )
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")

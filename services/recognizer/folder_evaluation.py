@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairloop import importers
+from fairloop.degraded import TRANSFORMS, Transform
 from fairloop.errors import FairloopError, InvalidInput
 from fairloop.importers import Folder
 from fairloop.importers.record import Problem, Record
@@ -32,7 +33,6 @@ from fairloop.stats.age_sweep import AGE_GROUPS, AgeSweep, age_sweep
 from fairloop.stats.robustness import Copies, Robustness, robustness
 from fairloop.tables import input_digest
 from services.recognizer import iresnet, network, published
-from services.recognizer.degraded import TRANSFORMS, Transform
 from services.recognizer.onnx_network import OnnxNetwork
 from services.recognizer.recognisers import CropRecogniser
 

@@ -18,7 +18,7 @@ from fairloop.serving.server import Server, Service
 from fairloop.serving.settings import ServerSettings
 from fairloop.store import ObjectStore
 from fairloop.v1 import recognizer_pb2, recognizer_pb2_grpc
-from services.recognizer import embed, options, train
+from services.recognizer import copies, embed, options, train
 from services.recognizer.quick import QuickCalls
 from services.recognizer.recognisers import publish_base
 from services.recognizer.threshold import model_threshold
@@ -70,6 +70,11 @@ class RecognizerServicer(recognizer_pb2_grpc.RecognizerServiceServicer):
     ) -> operations_pb2.Operation:
         return await started(self._server.runner, embed.NAME, request)
 
+    async def EmbedCopies(  # noqa: N802
+        self, request: recognizer_pb2.EmbedCopiesRequest, context: Any
+    ) -> operations_pb2.Operation:
+        return await started(self._server.runner, copies.NAME, request)
+
     async def FineTune(  # noqa: N802
         self, request: recognizer_pb2.FineTuneRecognizerRequest, context: Any
     ) -> operations_pb2.Operation:
@@ -89,6 +94,7 @@ def methods(loaded: None, settings: ServerSettings, store: ObjectStore, pools: P
 
     return [
         embed.make_method(store, pools, settings.threads),
+        copies.make_method(store, pools, settings.threads),
         Method(
             train.NAME,
             recognizer_pb2.FineTuneRecognizerRequest,

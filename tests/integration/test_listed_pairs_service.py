@@ -18,9 +18,10 @@ from fairloop.errors import InvalidInput, NotFound
 from fairloop.importers import Pair
 from fairloop.pair_table import pair_file
 from fairloop.stats import evaluate_pairs
+from fairloop.stats.threshold_baseline import compare_thresholds
 from fairloop.table_store import EMBEDDINGS, TableWriter, to_parquet
 from fairloop.tables import embedding_schema
-from fairloop.v1.metrics_pb2 import EvaluateVerificationRequest
+from fairloop.v1.metrics_pb2 import CompareThresholdsRequest, EvaluateVerificationRequest
 from tests.support.bucket import own_bucket
 from tests.support.metrics_world import DIMENSION, IMAGES, SUBJECTS, World, png
 from tests.support.services import Services
@@ -226,3 +227,32 @@ def test_wrong_requests_are_refused_with_the_field(
 def test_a_dataset_without_a_list_is_refused(metrics: MetricsClient, listed: Listed) -> None:
     with pytest.raises(NotFound, match="came without a list of pairs"):
         ask(metrics, listed, pairs=listed.world.dataset.name, pair_list="")
+
+
+def test_thresholds_per_group_fitted_on_others_are_compared_with_retraining(
+    metrics: MetricsClient, listed: Listed
+) -> None:
+    world = listed.world
+    after = world.vectors(9, 0.7)
+    request = CompareThresholdsRequest(
+        before=[listed.embeddings],
+        after=[world.embeddings(after, "models/after/versions/0123456789abcdef")],
+        grouping=world.grouping(),
+        fmr=0.1,
+        replicates=100,
+        seed=5,
+        request_id=str(uuid.uuid4()),
+    )
+    reply = metrics.compare_thresholds(request).result(60)
+    expected = compare_thresholds(
+        [listed.vectors], [after], world.subjects, world.groups, fmr=0.1, replicates=100, seed=5
+    )
+    found = json.loads(reply.summary_json)
+    assert (reply.headline, found["verdict"]) == (expected.sentence, "one run")
+    assert found["split"] == expected.to_dict()["split"]
+    assert found["subjects_left_out"] == {"disagree": 1}
+    for mine, theirs in zip(found["comparisons"], expected.comparisons, strict=True):
+        assert mine["differences"]["garbe"]["value"] == pytest.approx(theirs.differences["garbe"].value)
+    request.measure, request.request_id = "fnmr_gap_at_own_threshold", str(uuid.uuid4())
+    with pytest.raises(InvalidInput, match="measure: 'fnmr_gap_at_own_threshold' is no gap at the arms'"):
+        metrics.compare_thresholds(request)

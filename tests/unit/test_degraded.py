@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from services.recognizer.degraded import TRANSFORMS, dimmed, luminance, narrowed, sharpness, tilted
+from fairloop.degraded import TRANSFORMS, dimmed, luminance, narrowed, sharpness, tilted
 
 
 def face(size=64):

@@ -15,6 +15,7 @@ from fairloop.reporting.figures.cross_group import cross_group_figure
 from fairloop.reporting.figures.densities import Densities, densities_figure
 from fairloop.reporting.figures.differences import differences_figure
 from fairloop.reporting.figures.given_rates import given_rates_figure
+from fairloop.reporting.figures.protocols import contest_figure, races_figure
 from fairloop.reporting.figures.rates import rates_figure
 from fairloop.reporting.figures.shares import share_bars_figure, shares_figure
 
@@ -28,6 +29,10 @@ def figures(document: Document, densities: Densities | None = None) -> tuple[Plo
         found += [shares_figure(document.shares), share_bars_figure(document.shares)]
         if document.shares.before_images is not None:
             found.append(share_bars_figure(document.shares, change=True))
+    if document.races is not None:
+        found.append(races_figure(document.races))
+    if document.contest is not None:
+        found.append(contest_figure(document.contest))
     verification = document.verification
     if verification is not None:
         found.append(rates_figure(verification))

@@ -86,20 +86,22 @@ def draw_panels(
         order,
         loc="upper left",
         bbox_to_anchor=(left / WIDTH - 0.01, 1.0),
-        ncols=len(order) or 1,
+        # Four in a row would leave the sheet.
+        ncols=2 if len(order) > 3 else len(order) or 1,
         handletextpad=0.5,
     )
 
 
 def _draw(ax: Axes, panel: Panel, labels: Sequence[str]) -> None:
     arms, groups = len(panel.rows), len(panel.rows[0])
-    half = 0.17 if arms > 1 else 0.3
+    half = 0.3 if arms == 1 else 0.17 if arms == 2 else 0.12
+    apart = 0.44 if arms <= 2 else 0.84 / arms
     styles = ARM_STYLES[1:] if arms == 1 else ARM_STYLES
     ends = [0.0]
     named: set[str] = set()
     for a, rows in enumerate(panel.rows):
         for g, (estimate, band) in enumerate(rows):
-            at = (groups - 1 - g) - 0.44 * (a - (arms - 1) / 2)
+            at = (groups - 1 - g) - apart * (a - (arms - 1) / 2)
             if band is not None:
                 words = "if groups were equal"
                 ax.fill_betweenx(
@@ -113,7 +115,11 @@ def _draw(ax: Axes, panel: Panel, labels: Sequence[str]) -> None:
                 named.add(words)
                 ends.append(band[1])
             point(
-                ax, estimate, at, styles[a % 2 if arms > 1 else 0], None if labels[a] in named else labels[a]
+                ax,
+                estimate,
+                at,
+                styles[a % len(styles) if arms > 1 else 0],
+                None if labels[a] in named else labels[a],
             )
             if estimate.value is not None:
                 named.add(labels[a])

@@ -14,8 +14,8 @@ from fairloop.reporting.wording import counted, readable
 Pick = Callable[[GroupRates], Row]
 
 PANELS: tuple[tuple[str, str, Pick], ...] = (
-    ("FMR at the common threshold", "false match rate", lambda g: (g.fmr, g.fmr_null)),
-    ("FNMR at the common threshold", "false non-match rate", lambda g: (g.fnmr, g.fnmr_null)),
+    ("FMR at {at}", "false match rate", lambda g: (g.fmr, g.fmr_null)),
+    ("FNMR at {at}", "false non-match rate", lambda g: (g.fnmr, g.fnmr_null)),
     (
         "FNMR at each group's own threshold",
         "false non-match rate",
@@ -46,7 +46,11 @@ def rates_canvas(verification: Verification) -> Canvas:
     arms = verification.arms
     groups = [group.group for group in arms[0].groups]
     panels = [
-        Panel(title, axis, [[_row(arm, group, pick) for group in groups] for arm in arms])
+        Panel(
+            title.format(at=verification.at),
+            axis,
+            [[_row(arm, group, pick) for group in groups] for arm in arms],
+        )
         for title, axis, pick in PANELS
     ]
     panels = [p for p in panels if any(row[0].value is not None for arm in p.rows for row in arm)] or panels

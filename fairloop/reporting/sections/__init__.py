@@ -26,6 +26,18 @@ from fairloop.reporting.sections.finding import (
 )
 from fairloop.reporting.sections.leaks import leak_highlights, leak_limits, leaks
 from fairloop.reporting.sections.parts import estimate
+from fairloop.reporting.sections.prompts import conventions as prompt_conventions
+from fairloop.reporting.sections.prompts import prompt_highlights, prompted
+from fairloop.reporting.sections.protocols import (
+    contest,
+    contest_highlights,
+    contest_verdict,
+    points,
+    policies,
+    race_highlights,
+    races,
+    three_arms,
+)
 from fairloop.reporting.sections.rates import rates
 from fairloop.reporting.sections.shares import no_faces, shares
 from fairloop.reporting.sections.verification import evaluation, verification
@@ -36,6 +48,9 @@ __all__ = [
     "classified",
     "compared",
     "compared_limits",
+    "contest",
+    "contest_highlights",
+    "contest_verdict",
     "distance",
     "estimate",
     "evaluation",
@@ -48,10 +63,18 @@ __all__ = [
     "leaks",
     "limits",
     "no_faces",
+    "points",
+    "policies",
+    "prompt_conventions",
+    "prompt_highlights",
+    "prompted",
+    "race_highlights",
+    "races",
     "rates",
     "shares",
     "sheet_note",
     "sheet_rows",
+    "three_arms",
     "verdict",
     "verification",
 ]
