@@ -16,6 +16,7 @@ import click
 
 from fairloop.commands.calibrating import agree, calibrate
 from fairloop.commands.card import card
+from fairloop.commands.classifying import evaluation, train_classifier
 from fairloop.commands.curves import curves
 from fairloop.commands.datasets import datasets
 from fairloop.commands.diffusion_models import pull_diffusion, put_diffusion, put_lora
@@ -23,6 +24,7 @@ from fairloop.commands.doctor import doctor
 from fairloop.commands.drawing import draw, playground
 from fairloop.commands.erasing import erase, sweep
 from fairloop.commands.importing import import_
+from fairloop.commands.inside import activations, layers
 from fairloop.commands.leaks import leaks
 from fairloop.commands.lineage import lineage
 from fairloop.commands.operations import operations
@@ -30,6 +32,7 @@ from fairloop.commands.organising import organise
 from fairloop.commands.pairs import pairs
 from fairloop.commands.predictions import predictions
 from fairloop.commands.prompting import prompts
+from fairloop.commands.protocols import compare_thresholds, protocol
 from fairloop.commands.stored import opened, state_dir
 from fairloop.commands.terms import terms
 from fairloop.commands.thresholds import set_threshold
@@ -52,6 +55,10 @@ KNOWN = {
         "`make audit FOLDER=path` in a clone sets it up; by hand, there: "
         "pip install -e '.[annotator]' -e ./services",
     ),
+    "evaluate-bin": (
+        "Judge a recogniser on insightface's .bin files.",
+        "In a clone: pip install -e '.[recognizer]' -e ./services",
+    ),
     "evaluate-recognizer": (
         "Judge a recogniser on a folder of images over the years.",
         "In a clone: pip install -e '.[recognizer,stats]' -e ./services",
@@ -64,6 +71,10 @@ KNOWN = {
         "Write samples of a DCGAN's checkpoint as PNG files.",
         "In a clone: pip install -e '.[generator]' -e ./services",
     ),
+    "measure-set": (
+        "Quality and diversity of a generated set, group by group.",
+        "In a clone: pip install -e '.[diffusion,leaks]' -e ./services",
+    ),
     "train-gan": (
         "Train a DCGAN on a folder of images.",
         "In a clone: pip install -e '.[generator]' -e ./services",
@@ -71,6 +82,10 @@ KNOWN = {
 }
 
 KNOWN_OF_MODELS = {
+    "put-classifier-base": (
+        "Make a published network a base that classifiers are trained from.",
+        "In a clone: pip install -e '.[classifier,vgg-face]' -e ./services",
+    ),
     "put-recogniser": (
         "Make a published recogniser a model of the store.",
         "In a clone: pip install -e '.[recognizer]' -e ./services",
@@ -159,6 +174,8 @@ main.add_command(stats)
 main.add_command(import_)
 main.add_command(organise)
 main.add_command(pairs)
+main.add_command(protocol)
+main.add_command(compare_thresholds)
 main.add_command(predictions)
 main.add_command(erase)
 main.add_command(sweep)
@@ -170,6 +187,9 @@ main.add_command(terms)
 main.add_command(lineage)
 main.add_command(leaks)
 main.add_command(calibrate)
+main.add_command(layers)
+main.add_command(activations)
+main.add_command(train_classifier)
 main.add_command(agree)
 main.add_command(card)
 main.add_command(playground)
@@ -184,6 +204,7 @@ def models() -> None:
 
 models.add_command(set_threshold)
 models.add_command(curves)
+models.add_command(evaluation)
 
 
 @models.command("list")

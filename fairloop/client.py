@@ -30,7 +30,9 @@ from fairloop.errors import (
     Unavailable,
     from_rpc,
 )
+from fairloop.network_calls import InsideNetworks
 from fairloop.operation import AWAY_SECONDS, QUICK_SECONDS, Operation, Progress, progress_of
+from fairloop.protocol_calls import CopyCalls, ProtocolCalls
 from fairloop.serving import tracing
 from fairloop.serving.context import FLOW_RUN, REQUEST, check_id, new_id, passed_on
 from fairloop.serving.tokens import read_plain
@@ -176,7 +178,7 @@ class GeneratorClient(_Service):
         return self.start(self.stub.FineTune, request, generator_pb2.FineTuneGeneratorResult)
 
 
-class AnnotatorClient(_Service):
+class AnnotatorClient(InsideNetworks, _Service):
     """Describes faces."""
 
     def __init__(self, name: str, address: str, token: str = "", tls: ChannelTls | None = None) -> None:
@@ -236,7 +238,7 @@ class AnnotatorClient(_Service):
         return self.start(self.stub.Calibrate, request, annotator_pb2.CalibrateResult)
 
 
-class RecognizerClient(_Service):
+class RecognizerClient(CopyCalls, _Service):
     """Embeds faces and trains recognisers."""
 
     def __init__(self, name: str, address: str, token: str = "", tls: ChannelTls | None = None) -> None:
@@ -272,7 +274,7 @@ class RecognizerClient(_Service):
         return self.start(self.stub.FineTune, request, recognizer_pb2.FineTuneRecognizerResult)
 
 
-class MetricsClient(_Service):
+class MetricsClient(ProtocolCalls, _Service):
     """Audits, evaluates, compares, renders."""
 
     def __init__(self, name: str, address: str, token: str = "", tls: ChannelTls | None = None) -> None:

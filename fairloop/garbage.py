@@ -26,6 +26,7 @@ COLLECTIONS = (
     "embeddings/",
     "models/",
     "predictions/",
+    "activations/",
     "reports/",
     "calibrations/",
 )

@@ -45,7 +45,9 @@ __all__ = ["Entry", "Loader", "Terms", "catalogue", "entry", "fetch", "local_pat
 
 SCHEMA = "fairloop.models/1"
 CHUNK = 1 << 20
-Loader = Literal["torch_weights_only", "onnx", "dlib", "caffe", "json_arrays", "safetensors", "image"]
+Loader = Literal[
+    "torch_weights_only", "onnx", "dlib", "caffe", "json_arrays", "keras_hdf5", "safetensors", "image"
+]
 Permission = Literal["yes", "no", "unknown"]
 
 

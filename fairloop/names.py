@@ -17,6 +17,7 @@ _PATTERNS = {
     "annotations": (rf"annotations/{HEX16}", "annotations/{16 hex}"),
     "embeddings": (rf"embeddings/{HEX16}", "embeddings/{16 hex}"),
     "predictions": (rf"predictions/{HEX16}", "predictions/{16 hex}"),
+    "activations": (rf"activations/{HEX16}", "activations/{16 hex}"),
     "report": (rf"reports/{HEX16}", "reports/{16 hex}"),
     "calibration": (rf"calibrations/{HEX16}", "calibrations/{16 hex}"),
     "operation": (r"operations/[a-z]+-[a-z2-7]{26}", "operations/{service}-{26 base32}"),
@@ -28,7 +29,7 @@ def check(kind: str, name: str, field: str) -> str:
     """The name itself, when it is one of this kind; `InvalidInput` naming the field otherwise.
 
     Kinds: dataset, dataset version, model, model version, annotations,
-    embeddings, predictions, report, calibration, operation.
+    embeddings, predictions, activations, report, calibration, operation.
     """
     pattern, form = _COMPILED[kind]
     if ".." in name or not pattern.fullmatch(name):
@@ -48,6 +49,7 @@ STORED = (
     "annotations",
     "embeddings",
     "predictions",
+    "activations",
     "report",
     "calibration",
 )

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,12 @@ class TableFile:
             for group in range(file.num_row_groups):
                 for batch in file.read_row_group(group, columns).to_batches(1_024):
                     yield from batch.to_pylist()
+
+    def groups(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The closed file's groups of rows in order, all of their columns or some; one is in memory."""
+        with pq.ParquetFile(self._path) as file:
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group, columns if columns is None else list(columns))
 
     def column(self, name: str) -> pa.ChunkedArray:
         """One column of the closed file."""

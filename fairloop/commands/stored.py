@@ -66,7 +66,7 @@ def resolved(store: ObjectStore, name: str, allowed: tuple[str, ...] = ()) -> st
     raise InvalidInput(
         "NAME",
         f"{name!r} is not a name such as datasets/…/versions/…, models/…/versions/…, annotations/…, "
-        "embeddings/…, predictions/…, reports/… or calibrations/…",
+        "embeddings/…, predictions/…, activations/…, reports/… or calibrations/…",
     )
 
 

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any
 
+from fairloop.activations import SCHEMA as ACTIVATIONS
 from fairloop.dataset import SCHEMA as DATASET
 from fairloop.dataset import Dataset
 from fairloop.documents import read_document
@@ -43,7 +44,12 @@ __all__ = [
 ]
 
 RECEIPT = "fairloop.erasure/1"
-TABLES = (("annotations/", ANNOTATIONS), ("embeddings/", EMBEDDINGS), ("predictions/", PREDICTIONS))
+TABLES = (
+    ("annotations/", ANNOTATIONS),
+    ("embeddings/", EMBEDDINGS),
+    ("predictions/", PREDICTIONS),
+    ("activations/", ACTIVATIONS),
+)
 LONGEST_REASON = 500
 
 Progress = Callable[[str, int, int | None], None]

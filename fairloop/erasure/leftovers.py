@@ -20,7 +20,7 @@ from fairloop.store import ObjectStore
 
 COLUMNS = ("image_id", "first", "second")
 """Columns of image ids in indexes, tables and lists of pairs."""
-PREFIXES = ("datasets/", "annotations/", "embeddings/", "predictions/")
+PREFIXES = ("datasets/", "annotations/", "embeddings/", "predictions/", "activations/")
 
 
 def keys(store: ObjectStore, digests: Collection[str], prefixes: Collection[str] = PREFIXES) -> Iterator[str]:

@@ -29,6 +29,7 @@ from fairloop.tables import (
     annotation_schema,
     canonical_json,
     content_sha256,
+    copies_text,
     embedding_schema,
     prediction_schema,
 )
@@ -249,14 +250,18 @@ class TableLooker:
         place = found.get_field_index("embedding")
         column = found.field(place).type if place >= 0 else pa.null()
         fixed = pa.types.is_fixed_size_list(column)
-        return embedding_schema(column.list_size if fixed else 1)
+        return embedding_schema(column.list_size if fixed else 1, quality="copies" in self._found.details)
 
     def _made_from(self) -> list[list[str]]:
         """What the id may be made from besides the rows.
 
-        Parents; the annotators where these answered; the detector too, where it was not the usual one.
+        Parents; of copies which ones; the annotators where these answered; the detector
+        too, where it was not the usual one.
         """
         parents = list(self._found.parents)
+        copies = self._found.details.get("copies")
+        if self._kind == "embeddings" and copies:
+            return [[*parents, copies_text(copies["transform"], copies["level"])]]
         if self._kind != "annotations":
             return [parents]
         annotators, detector = (

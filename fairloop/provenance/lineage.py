@@ -36,6 +36,7 @@ SCHEMAS = {
     "annotations": "fairloop.annotations/1",
     "embeddings": "fairloop.embeddings/1",
     "predictions": "fairloop.predictions/1",
+    "activations": "fairloop.activations/1",
     "report": "fairloop.report/1",
     "calibration": "fairloop.calibration/1",
 }

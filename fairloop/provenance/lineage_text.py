@@ -19,6 +19,7 @@ COLOURS = {
     "annotations": "#dff0dc",
     "embeddings": "#dff0dc",
     "predictions": "#dff0dc",
+    "activations": "#dff0dc",
     "report": "#fdeccb",
     "calibration": "#fdeccb",
     "weights": "#eeeeee",

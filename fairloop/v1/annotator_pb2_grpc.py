@@ -61,6 +61,21 @@ class AnnotatorServiceStub:
                 request_serializer=fairloop_dot_v1_dot_annotator__pb2.CalibrateRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.TrainClassifier = channel.unary_unary(
+                '/fairloop.v1.AnnotatorService/TrainClassifier',
+                request_serializer=fairloop_dot_v1_dot_annotator__pb2.TrainClassifierRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.ListLayers = channel.unary_unary(
+                '/fairloop.v1.AnnotatorService/ListLayers',
+                request_serializer=fairloop_dot_v1_dot_annotator__pb2.ListLayersRequest.SerializeToString,
+                response_deserializer=fairloop_dot_v1_dot_annotator__pb2.ListLayersResponse.FromString,
+                _registered_method=True)
+        self.ExtractActivations = channel.unary_unary(
+                '/fairloop.v1.AnnotatorService/ExtractActivations',
+                request_serializer=fairloop_dot_v1_dot_annotator__pb2.ExtractActivationsRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
 
 
 class AnnotatorServiceServicer:
@@ -104,6 +119,29 @@ class AnnotatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TrainClassifier(self, request, context):
+        """Trains a network that guesses one attribute of a face. The model that it
+        makes is an annotator: its name stands where annotators are named.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLayers(self, request, context):
+        """The layers of a network, with what each gives for one image.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExtractActivations(self, request, context):
+        """What the units of a network's layers answer to every image of a dataset, and
+        what changes when some of them are silenced.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AnnotatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -130,6 +168,21 @@ def add_AnnotatorServiceServicer_to_server(servicer, server):
             'Calibrate': grpc.unary_unary_rpc_method_handler(
                     servicer.Calibrate,
                     request_deserializer=fairloop_dot_v1_dot_annotator__pb2.CalibrateRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'TrainClassifier': grpc.unary_unary_rpc_method_handler(
+                    servicer.TrainClassifier,
+                    request_deserializer=fairloop_dot_v1_dot_annotator__pb2.TrainClassifierRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'ListLayers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLayers,
+                    request_deserializer=fairloop_dot_v1_dot_annotator__pb2.ListLayersRequest.FromString,
+                    response_serializer=fairloop_dot_v1_dot_annotator__pb2.ListLayersResponse.SerializeToString,
+            ),
+            'ExtractActivations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExtractActivations,
+                    request_deserializer=fairloop_dot_v1_dot_annotator__pb2.ExtractActivationsRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
     }
@@ -268,6 +321,87 @@ class AnnotatorService:
             target,
             '/fairloop.v1.AnnotatorService/Calibrate',
             fairloop_dot_v1_dot_annotator__pb2.CalibrateRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TrainClassifier(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairloop.v1.AnnotatorService/TrainClassifier',
+            fairloop_dot_v1_dot_annotator__pb2.TrainClassifierRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLayers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairloop.v1.AnnotatorService/ListLayers',
+            fairloop_dot_v1_dot_annotator__pb2.ListLayersRequest.SerializeToString,
+            fairloop_dot_v1_dot_annotator__pb2.ListLayersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExtractActivations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fairloop.v1.AnnotatorService/ExtractActivations',
+            fairloop_dot_v1_dot_annotator__pb2.ExtractActivationsRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,

@@ -48,8 +48,8 @@ Batch = Sequence[tuple[Mapping[str, Any], bytes]]
 def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
     """The method, bound to the loaded annotators."""
 
-    def select(request: annotator_pb2.AnnotateRequest) -> Chosen:
-        return engine.select(
+    async def select(request: annotator_pb2.AnnotateRequest) -> Chosen:
+        return await engine.selected(
             request.annotators,
             request.attributes,
             cropped=request.cropped,
@@ -60,17 +60,17 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
         names.check("dataset version", request.dataset, "dataset")
         if not request.annotators:
             raise InvalidInput("annotators", f"is empty; name at least one of {', '.join(engine.names())}")
-        select(request)
+        await select(request)
         check_gate(request.quality_gate)
         await pools.io(Dataset.open, store, request.dataset)
 
     async def run(operation: RunningOperation) -> annotator_pb2.AnnotateResult:
         request: annotator_pb2.AnnotateRequest = operation.request
         dataset = await pools.io(Dataset.open, store, request.dataset)
-        chosen = select(request)
+        chosen = await select(request)
         guesses = chosen.guesses
         versions = {annotator.name: annotator.version for annotator in chosen.annotators}
-        made_from = [dataset.name, *(f"{name}@{version}" for name, version in sorted(versions.items()))]
+        made_from = [dataset.name, *chosen.made_from]
         detector = engine.detector
         if detector.name != detectors.DEFAULT:
             made_from.append(f"{detector.name}@{detector.version}")
@@ -94,7 +94,7 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
             made = await pools.io(
                 table.finish,
                 {f"status_{status}": count for status, count in sorted(statuses.items())},
-                inherited_terms([dataset.manifest], weights_terms(chosen.weights)),
+                inherited_terms([dataset.manifest, *chosen.models], weights_terms(chosen.weights)),
                 {
                     "annotators": versions,
                     "guesses": [list(guess) for guess in guesses],
@@ -132,7 +132,7 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
     ) -> ShardOutput:
         dataset = await pools.io(open_dataset, store, request.dataset)
         images = await pools.io(lambda: list(dataset.images(spec["start"], spec["stop"])))
-        chosen = select(request)
+        chosen = await select(request)
         records: list[Mapping[str, Any]] = []
         batches = (images[start : start + BATCH_IMAGES] for start in range(0, len(images), BATCH_IMAGES))
         async with aclosing(_described(engine, batches, chosen)) as described:
@@ -147,7 +147,7 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
         return ShardOutput((part,), units=len(images))
 
     def weights(request: annotator_pb2.AnnotateRequest) -> Sequence[str]:
-        return engine.select(request.annotators, request.attributes).weights
+        return engine.catalogued(request.annotators, request.attributes)
 
     return Method(NAME, annotator_pb2.AnnotateRequest, validate, run, shard, derives=False, weights=weights)
 

@@ -62,8 +62,8 @@ Image = tuple[Mapping[str, Any], bytes]
 def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
     """The method, bound to the loaded annotators."""
 
-    def select(request: annotator_pb2.CalibrateRequest) -> Chosen:
-        chosen = engine.select(
+    async def select(request: annotator_pb2.CalibrateRequest) -> Chosen:
+        chosen = await engine.selected(
             [source.annotator for source in request.sources],
             [source.attribute for source in request.sources],
             cropped=request.cropped,
@@ -80,7 +80,7 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
 
     async def validate(request: annotator_pb2.CalibrateRequest) -> None:
         check(request)
-        select(request)
+        await select(request)
         dataset = await pools.io(Dataset.open, store, request.dataset)
         for attribute in _attributes(request):
             await pools.io(given_labels, dataset, attribute)
@@ -88,7 +88,7 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
     async def run(operation: RunningOperation) -> annotator_pb2.CalibrateResult:
         request: annotator_pb2.CalibrateRequest = operation.request
         dataset = await pools.io(Dataset.open, store, request.dataset)
-        chosen = select(request)
+        chosen = await select(request)
         shards = (
             Shard(index, {"start": start, "stop": stop})
             for index, (start, stop) in enumerate(pieces(len(dataset), SHARD_IMAGES))
@@ -101,7 +101,7 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
             done += output.units
             operation.progress("describing and changing", done, len(dataset), "images")
         body = await pools.compute(measured, request, chosen, dataset, pa.concat_tables(found))
-        terms = inherited_terms([dataset.manifest], weights_terms(chosen.weights))
+        terms = inherited_terms([dataset.manifest, *chosen.models], weights_terms(chosen.weights))
         versions = {one.name: one.version for one in chosen.annotators}
         made = await pools.io(
             calibrations.prepared,
@@ -139,7 +139,7 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
     ) -> ShardOutput:
         dataset = await pools.io(open_dataset, store, request.dataset)
         images = await pools.io(lambda: list(dataset.images(spec["start"], spec["stop"])))
-        chosen = select(request)
+        chosen = await select(request)
         wanted = [(source.attribute, source.annotator) for source in request.sources]
         records: list[dict[str, Any]] = []
         for batch in batches(images):
@@ -156,7 +156,7 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
         return ShardOutput((part,), units=len(images))
 
     def weights(request: annotator_pb2.CalibrateRequest) -> Sequence[str]:
-        return select(request).weights
+        return engine.catalogued([source.annotator for source in request.sources])
 
     return Method(NAME, annotator_pb2.CalibrateRequest, validate, run, shard, derives=False, weights=weights)
 

@@ -13,6 +13,7 @@ import csv
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from fairloop.errors import InvalidInput, NotFound
 from fairloop.tables import Guess
 from fairloop.taxonomy import values, vocabulary
 from services.annotator import fairface_alignment
+from services.annotator.chip_activations import ChipActivations
 from services.annotator.describe import look
 from services.annotator.detectors import FaceDetector
 from services.annotator.fairface import SOURCE, FairFace
@@ -101,12 +103,18 @@ def describe_list(
     detector: FaceDetector,
     annotators: Sequence[FairFace],
     padding: float = fairface_alignment.PADDING,
+    layer: str = "",
 ) -> Iterator[Described]:
-    """Describes the images that the folder's report lacks; yields after each, with the counts so far."""
+    """Describes the images that the folder's report lacks; yields after each, with the counts so far.
+
+    With `layer`, also writes what the units of this layer of the first annotator
+    answer to each chip (`services.annotator.chip_activations`).
+    """
     (output / FACES).mkdir(parents=True, exist_ok=True)
     with (
         ResumableCsv(output / REPORT, REPORT_COLUMNS, "img_path") as report,
         ResumableCsv(output / OUTPUTS, COLUMNS, "img_path", report.done) as outputs,
+        _activations(output, annotators[0], layer) as activations,
     ):
         before, images, faces, without = len(report.done), 0, 0, 0
         # Chips of earlier runs keep their names, whatever the list has become since.
@@ -118,17 +126,31 @@ def describe_list(
             seen = look(picture, detector, policy="all")
             if seen.looked:
                 chips = fairface_alignment.chips(seen.faces, padding)
-                rows = _rows(chips, annotators)
+                with activations.watching() if activations else nullcontext() as answers:
+                    rows = _rows(chips, annotators)
                 for index, (chip, row, one) in enumerate(zip(chips, rows, seen.looked, strict=True)):
                     name = f"{stems[path]}_face{index}{_ending(path)}"
                     _save(chip, output / FACES / name)
                     box = [round(edge, 2) for edge in one.detection.box]
                     row |= {"face_name_align": f"{FACES}/{name}", "bbox": json.dumps(box), "img_path": path}
                 outputs.add(rows)
+                if activations and answers is not None:
+                    activations.add([row["face_name_align"] for row in rows], answers)
             report.add([{"img_path": path, "status": seen.status, "faces": len(seen.looked)}])
             images, faces = images + 1, faces + len(seen.looked)
             without += not seen.looked
             yield Described(images, before, faces, without)
+
+
+def _activations(
+    output: Path, annotator: FairFace, layer: str
+) -> ChipActivations | AbstractContextManager[None]:
+    """The file of activations, for the chips of the rows that the folder has; nothing without a layer."""
+    if not layer:
+        return nullcontext()
+    with (output / OUTPUTS).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        chips = [row["face_name_align"] for row in csv.DictReader(file)]
+    return ChipActivations(output, annotator, layer, chips)
 
 
 def chip_stems(paths: Sequence[str]) -> dict[str, str]:

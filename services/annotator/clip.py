@@ -41,7 +41,7 @@ class Clip:
 
     def __init__(self, network: ClipNetwork, rubric: Rubric) -> None:
         """Encodes the phrases; `InvalidInput` for one that is longer than the network reads."""
-        self._network = network
+        self.network = network
         self._rubric = rubric
         self.attributes = tuple(question.attribute for question in rubric.attributes)
         self._labels = {q.attribute: _label_features(network, q) for q in rubric.attributes}
@@ -61,10 +61,12 @@ class Clip:
 
     def annotate(self, faces: Sequence[Face]) -> list[Mapping[str, Guess]]:
         """The guesses of each face, in order."""
-        if not faces:
-            return []
+        return self.describe(self.views(faces)) if faces else []
+
+    def views(self, faces: Sequence[Face]) -> list[NDArray[np.uint8]]:
+        """What it looks at of each face: the face with a margin, or the whole image, as the rubric says."""
         whole = self._rubric.view == "image"
-        return self.describe([face.pixels if whole else face_view(face) for face in faces])
+        return [face.pixels if whole else face_view(face) for face in faces]
 
     def prompts(self) -> dict[str, list[tuple[str, str]]]:
         """Of each attribute its values with their first phrase, in the rubric's order."""
@@ -75,7 +77,10 @@ class Clip:
 
     def describe(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Mapping[str, Guess]]:
         """The guesses about uint8 (H, W, 3) pictures, in order."""
-        features = self._network.image_features(pictures)
+        return self.guesses(self.network.image_features(pictures))
+
+    def guesses(self, features: NDArray[np.float32]) -> list[Mapping[str, Guess]]:
+        """What pictures' unit vectors (N, D) say of each."""
         columns = {q.attribute: self._guesses(q, features) for q in self._rubric.attributes}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 

@@ -76,9 +76,19 @@ class ClipNetwork:
         found = []
         with torch.inference_mode():
             for start in range(0, len(pictures), BATCH):
-                batch = [self._prepare(Image.fromarray(one)) for one in pictures[start : start + BATCH]]
-                found.append(_unit(self._network.encode_image(torch.stack(batch).to(self._device))))
+                batch = self.prepared(pictures[start : start + BATCH])
+                found.append(_unit(self._network.encode_image(batch.to(self._device))))
         return np.concatenate(found)
+
+    @property
+    def visual(self) -> torch.nn.Module:
+        """The half of the network that sees pictures, on its device; what it gives is not normalised."""
+        module: torch.nn.Module = self._network.visual
+        return module
+
+    def prepared(self, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+        """Pictures as the network is fed with them, float32 (N, 3, size, size)."""
+        return torch.stack([self._prepare(Image.fromarray(picture)) for picture in pictures])
 
     def _check_length(self, prompt: str) -> None:
         encode = getattr(self._tokenizer, "encode", None)

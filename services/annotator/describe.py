@@ -139,7 +139,7 @@ def look(image: Picture, detector: FaceDetector, *, cropped: bool = False, polic
     described = chosen(found, pixels.shape[1], pixels.shape[0], policy)
     if not described:
         return Seen(status, len(found), scene=scene(pixels, None))
-    shown, x, y = _reduced(pixels)
+    shown, x, y = reduced(pixels)
     looked = []
     for one in described:
         around = scene(pixels, one)
@@ -167,7 +167,7 @@ def chosen(found: Sequence[Detection], width: int, height: int, policy: str) -> 
     return [min(found, key=distance)]
 
 
-def _reduced(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, float]:
+def reduced(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, float]:
     """The pixels as annotators get them, and their size in parts of the image's, across and down."""
     height, width = pixels.shape[:2]
     scale = LONGEST_SIDE / max(height, width)

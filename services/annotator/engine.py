@@ -12,14 +12,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from fairloop import stages, taxonomy
 from fairloop.errors import InvalidInput
+from fairloop.manifest import Manifest
 from fairloop.serving.compute_processes import ComputeProcesses
+from fairloop.store import ObjectStore
 from fairloop.tables import FaceRow, Guess
-from services.annotator import core, registry
+from services.annotator import core, detectors, registry
+from services.annotator.classifier import Classifiers, TrainedClassifier, is_classifier
 from services.annotator.core import Asked, Core, Described, Facts, Piece
 from services.annotator.describe import Picture, ask
 from services.annotator.face import Annotator
@@ -36,12 +39,14 @@ class Chosen:
     """The annotators of one request, ordered by name, and the attributes that are wanted of them.
 
     `cropped`: each image is one face. `policy`: which face of several (`describe.POLICIES`).
+    `models` are those of the store, for annotators that are classifiers.
     """
 
     annotators: tuple[Facts, ...]
     attributes: tuple[str, ...]
     cropped: bool = False
     policy: str = "largest"
+    models: tuple[Manifest, ...] = field(default=(), compare=False)
 
     @property
     def guesses(self) -> list[tuple[str, str]]:
@@ -58,6 +63,14 @@ class Chosen:
         """Catalogue entries behind the answers, each once."""
         return tuple(dict.fromkeys(entry for a in self.annotators for entry in registry.weights(a.name)))
 
+    @property
+    def made_from(self) -> list[str]:
+        """What a table of the answers is made from: `name@version`, and names of models, which have one."""
+        return [
+            one.name if is_classifier(one.name) else f"{one.name}@{one.version}"
+            for one in sorted(self.annotators, key=lambda one: one.name)
+        ]
+
     def wants(self, attribute: str) -> bool:
         """Whether an attribute is asked for."""
         return not self.attributes or attribute in self.attributes
@@ -66,11 +79,13 @@ class Chosen:
 class Engine:
     """Describes images with any of its annotators. A context manager; call it from any thread or loop."""
 
-    def __init__(self, names: Sequence[str], processes: int) -> None:
+    def __init__(self, names: Sequence[str], processes: int, store: ObjectStore | None = None) -> None:
         """Loads the named annotators and the detector, each in every one of so many processes.
 
-        Raises what `registry.load` raises.
+        `store` has the classifiers that requests may name besides. Raises what
+        `registry.load` raises.
         """
+        self._classifiers = None if store is None else Classifiers(store)
         here = [name for name in names if registry.entry(name).in_server]
         there = [name for name in names if name not in here]
         self._processes: ComputeProcesses[Core] = ComputeProcesses(Core, there, count=processes)
@@ -85,9 +100,11 @@ class Engine:
         self._annotators = {one.name: one for one in (*facts, *map(core.facts, self._own.values()))}
 
     @classmethod
-    def load(cls, threads: int, names: Sequence[str] = registry.DEFAULT) -> Self:
+    def load(
+        cls, threads: int, names: Sequence[str] = registry.DEFAULT, store: ObjectStore | None = None
+    ) -> Self:
         """An engine of the named annotators (default: those of `registry.DEFAULT`) on so many cores."""
-        return cls(names, threads)
+        return cls(names, threads, store)
 
     def close(self) -> None:
         """Ends the processes; what is not done by then fails."""
@@ -108,7 +125,7 @@ class Engine:
         """What an annotator is, in a sentence."""
         return registry.entry(name).description
 
-    def select(
+    async def selected(
         self,
         names: Sequence[str],
         attributes: Sequence[str] = (),
@@ -116,13 +133,41 @@ class Engine:
         cropped: bool = False,
         policy: str = "largest",
     ) -> Chosen:
+        """`select`, where names may also be those of classifiers in the store; none is loaded yet.
+
+        Raises besides what `Classifiers.manifest` raises.
+        """
+        models: list[Manifest] = []
+        if self._classifiers is not None:
+            for name in filter(is_classifier, dict.fromkeys(names)):
+                models.append(await asyncio.to_thread(self._classifiers.manifest, name))
+        return self.select(names, attributes, cropped=cropped, policy=policy, models=models)
+
+    def catalogued(self, names: Sequence[str], attributes: Sequence[str] = ()) -> tuple[str, ...]:
+        """Catalogue entries behind the answers of these annotators, of which some may be classifiers."""
+        own = [name for name in names if not is_classifier(name)]
+        return self.select(own, attributes).weights if own or not names else detectors.weights()
+
+    def select(
+        self,
+        names: Sequence[str],
+        attributes: Sequence[str] = (),
+        *,
+        cropped: bool = False,
+        policy: str = "largest",
+        models: Sequence[Manifest] = (),
+    ) -> Chosen:
         """These annotators, or all; `InvalidInput` names the ones there are.
 
         With `attributes`, an annotator that can leave networks out does, and one
         that guesses none of them is an error where it was named.
         """
+        loaded = dict(self._annotators)
+        for model in models:
+            version = model.name.rsplit("/", 1)[1]
+            loaded[model.name] = Facts(model.name, version, (str(model.details["attribute"]),))
         for name in names:
-            if name not in self._annotators:
+            if name not in loaded:
                 remedy = f" ({found})" if (found := registry.remedy(name)) else ""
                 known = f"there are {', '.join(self.names())}"
                 raise InvalidInput("annotators", f"{name!r} is not loaded here{remedy}; {known}")
@@ -130,14 +175,15 @@ class Engine:
             taxonomy.values(attribute)
         chosen = []
         for name in sorted(set(names) or self._annotators):
-            there_are = self._annotators[name].attributes
+            there_are = loaded[name].attributes
             wanted = tuple(a for a in there_are if not attributes or a in attributes)
             if wanted:
-                parts = wanted if registry.entry(name).separable else there_are
-                chosen.append(replace(self._annotators[name], attributes=parts))
+                separable = name in self._annotators and registry.entry(name).separable
+                parts = wanted if separable else there_are
+                chosen.append(replace(loaded[name], attributes=parts))
             elif name in names:
                 raise InvalidInput("attributes", f"{name} guesses none of {', '.join(attributes)}")
-        return Chosen(tuple(chosen), tuple(attributes), cropped, policy)
+        return Chosen(tuple(chosen), tuple(attributes), cropped, policy, tuple(models))
 
     def describe(self, images: Sequence[Picture], chosen: Chosen) -> list[FaceRow]:
         """One row per image, in order, as `services.annotator.describe` makes them.
@@ -148,15 +194,38 @@ class Engine:
 
     async def described(self, images: Sequence[Picture], chosen: Chosen) -> list[FaceRow]:
         """`describe`, without keeping the event loop waiting. When it is cancelled, what waits is dropped."""
-        begun = self.begin(images, chosen)
+        classifiers: list[TrainedClassifier] = []
+        if self._classifiers is not None and chosen.models:
+            classifiers = await asyncio.to_thread(self._classifiers.load, chosen.models)
+        begun = self.begin(images, chosen, classifiers)
         await asyncio.gather(*map(asyncio.wrap_future, begun.parts))
         return await asyncio.to_thread(begun.rows) if begun.here else begun.rows()
 
-    def begin(self, images: Sequence[Picture], chosen: Chosen) -> Describing:
+    async def seen(self, images: Sequence[Picture], *, cropped: bool = False) -> list[Described]:
+        """Of each image, in order, its row and the largest face, and nobody's guess about it.
+
+        Raises `Unavailable` as `describe` does.
+        """
+        readable = [image for image in images if not isinstance(image, UnreadableImage)]
+        parts = [
+            self._processes.submit(core.described, Piece(piece, (), cropped, faces=True))
+            for piece in pieces(readable, self._processes.count)
+        ]
+        found = await asyncio.gather(*map(asyncio.wrap_future, parts))
+        rows = (one for part in found for one in part)
+        return [
+            Described(FaceRow(image.status)) if isinstance(image, UnreadableImage) else next(rows)
+            for image in images
+        ]
+
+    def begin(
+        self, images: Sequence[Picture], chosen: Chosen, classifiers: Sequence[TrainedClassifier] = ()
+    ) -> Describing:
         """Hands the images to the processes; the next batch may follow before the rows are taken."""
-        asked = [self._asked(one) for one in chosen.annotators]
+        asked = [self._asked(one) for one in chosen.annotators if one.name in self._annotators]
         there = tuple(one for one in asked if one[0] not in self._own)
         here = [core.part(self._own[name], parts) for name, parts in asked if name in self._own]
+        here += classifiers
         # An error does not cross to another process as what it is; there is nothing to compute on it either.
         readable = [image for image in images if not isinstance(image, UnreadableImage)]
         parts = [

@@ -44,8 +44,8 @@ class FairFace:
         self, checkpoint: Path, padding: float = fairface_alignment.PADDING, device: str = "cpu"
     ) -> None:
         """Reads a published checkpoint; `InvalidInput` when it is another thing."""
-        self._network = fairface_network.load_network(checkpoint, device)
-        self._padding = padding
+        self.network = fairface_network.load_network(checkpoint, device)
+        self.padding = padding
         self.attributes = tuple(self.slices)
         with checkpoint.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -63,12 +63,15 @@ class FairFace:
         guesses: list[Mapping[str, Guess]] = []
         for start in range(0, len(faces), fairface_network.BATCH):
             batch = faces[start : start + fairface_network.BATCH]
-            guesses += self.describe(fairface_alignment.chips(batch, self._padding))
+            guesses += self.describe(fairface_alignment.chips(batch, self.padding))
         return guesses
 
     def describe(self, chips: Sequence[NDArray[np.uint8]]) -> list[Mapping[str, Guess]]:
         """The guesses of aligned uint8 (H, W, 3) RGB chips, in order."""
-        scores = fairface_network.answers(self._network, chips)
+        return self.guesses(fairface_network.answers(self.network, chips))
+
+    def guesses(self, scores: NDArray[np.float32]) -> list[Mapping[str, Guess]]:
+        """What the network's answers, float32 (N, 18), say of each chip."""
         columns = {name: _guesses(name, scores[:, part]) for name, part in self.slices.items()}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 

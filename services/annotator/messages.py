@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from fairloop.errors import FairloopError, InvalidInput, to_status
+from fairloop.serving.pages import page
 from fairloop.tables import FaceRow
 from fairloop.v1 import annotator_pb2, common_pb2
 from services.annotator import registry
 from services.annotator.core import Facts
+from services.annotator.networks import Network
 
 STATUS = {
     "ok": common_pb2.FACE_STATUS_OK,
@@ -61,6 +63,28 @@ def unavailable(loaded: Collection[str]) -> list[annotator_pb2.UnavailableAnnota
         for name, line in sorted(registry.ANNOTATORS.items())
         if name not in loaded
     ]
+
+
+def layer_list(network: Network, page_size: int, page_token: str) -> annotator_pb2.ListLayersResponse:
+    """A page of a network's layers, in the order of their definition."""
+    numbered = [(f"{place:06}", layer) for place, layer in enumerate(network.layers.values())]
+    found, token = page(numbered, page_size, page_token, lambda one: one[0])
+    return annotator_pb2.ListLayersResponse(
+        layers=[
+            annotator_pb2.LayerInfo(
+                name=layer.name,
+                type=layer.kind,
+                shape=layer.shape,
+                units=layer.size,
+                parameters=layer.parameters,
+                runs=layer.runs,
+            )
+            for _, layer in found
+        ],
+        next_page_token=token,
+        network=network.name,
+        input_shape=network.input_shape,
+    )
 
 
 def annotated_image(

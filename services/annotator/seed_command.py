@@ -35,6 +35,11 @@ EVERY = 5.0  # seconds between two lines of progress
     help="Margin of FairFace's chips.",
 )
 @click.option(
+    "--layer",
+    default="",
+    help="With --csv: also what the units of this layer of FairFace answer, as fairface_activations.csv.",
+)
+@click.option(
     "--drawn", type=click.Path(path_type=Path), help="With s3: also draw boxes and labels, to here."
 )
 def annotate(
@@ -43,6 +48,7 @@ def annotate(
     layout: str | None,
     output: Path | None,
     padding: str,
+    layer: str,
     drawn: Path | None,
 ) -> None:
     """Describe the faces of pictures on this machine; no picture leaves it.
@@ -56,17 +62,19 @@ def annotate(
         raise InvalidInput("FOLDER", "name either a folder (with --layout) or a CSV file (with --csv)")
     if folder is not None and layout is None:
         raise InvalidInput("--layout", "is needed with FOLDER: s1 or s3")
+    if layer and table is None:
+        raise InvalidInput("--layer", "goes with --csv: it is a layer of FairFace")
     if folder is not None and output is None:
         raise InvalidInput("--output", "is needed with FOLDER: the CSV file to write")
     if table is not None:
-        _chips(table, output or Path(), float(padding))
+        _chips(table, output or Path(), float(padding), layer)
     elif layout == "s1" and folder is not None and output is not None:
         _rubric(folder, output)
     elif folder is not None and output is not None:
         _prompts(folder, output, drawn)
 
 
-def _chips(table: Path, output: Path, padding: float) -> None:
+def _chips(table: Path, output: Path, padding: float, layer: str) -> None:
     from services.annotator import chip_table, detectors
 
     paths = chip_table.image_paths(table)
@@ -79,7 +87,7 @@ def _chips(table: Path, output: Path, padding: float) -> None:
     annotators = [kind(fetch(kind.weights), padding, device) for kind in (FairFace, FairFaceRace4)]
     progress = _Progress(len(paths))
     done = None
-    for done in chip_table.describe_list(paths, output, detectors.load(), annotators, padding):
+    for done in chip_table.describe_list(paths, output, detectors.load(), annotators, padding, layer):
         progress(done.before + done.images)
     if done is not None:
         click.echo(f"{done.faces:,} faces in {done.images:,} images; {done.without:,} images without a face")

@@ -19,9 +19,10 @@ from fairloop.serving.settings import ServerSettings
 from fairloop.store import ObjectStore
 from fairloop.tables import FaceRow
 from fairloop.v1 import annotator_pb2, annotator_pb2_grpc
-from services.annotator import annotate, calibrate
+from services.annotator import activations, annotate, calibrate, train
 from services.annotator.engine import Chosen, Engine
-from services.annotator.messages import annotated_image, annotator_info, face_policy, unavailable
+from services.annotator.messages import annotated_image, annotator_info, face_policy, layer_list, unavailable
+from services.annotator.networks import networks_of
 from services.annotator.registry import DEFAULT
 
 BATCHES_IN_FLIGHT = 2
@@ -51,7 +52,7 @@ class AnnotatorServicer(annotator_pb2_grpc.AnnotatorServiceServicer):
     async def AnnotateImages(  # noqa: N802
         self, request: annotator_pb2.AnnotateImagesRequest, context: Any
     ) -> annotator_pb2.AnnotateImagesResponse:
-        chosen = self._engine.select(
+        chosen = await self._engine.selected(
             request.annotators,
             request.attributes,
             cropped=request.cropped,
@@ -74,7 +75,7 @@ class AnnotatorServicer(annotator_pb2_grpc.AnnotatorServiceServicer):
             first = chosen is None
             if chosen is None:
                 policy = face_policy(request.face_policy)
-                chosen = self._engine.select(request.annotators, request.attributes, policy=policy)
+                chosen = await self._engine.selected(request.annotators, request.attributes, policy=policy)
             check_items(request.images)
             # A stream sends its next batch when it has the last one: it fills its own batches, and waits
             # instead of being refused.
@@ -95,6 +96,23 @@ class AnnotatorServicer(annotator_pb2_grpc.AnnotatorServiceServicer):
     ) -> operations_pb2.Operation:
         return await started(self._server.runner, calibrate.NAME, request)
 
+    async def ListLayers(  # noqa: N802
+        self, request: annotator_pb2.ListLayersRequest, context: Any
+    ) -> annotator_pb2.ListLayersResponse:
+        server = self._server
+        network = await server.pools.io(networks_of(server.store).get, request.network)
+        return layer_list(network, request.page_size, request.page_token)
+
+    async def ExtractActivations(  # noqa: N802
+        self, request: annotator_pb2.ExtractActivationsRequest, context: Any
+    ) -> operations_pb2.Operation:
+        return await started(self._server.runner, activations.NAME, request)
+
+    async def TrainClassifier(  # noqa: N802
+        self, request: annotator_pb2.TrainClassifierRequest, context: Any
+    ) -> operations_pb2.Operation:
+        return await started(self._server.runner, train.NAME, request)
+
     async def _described(self, chosen: Chosen, images: Sequence[bytes]) -> Sequence[FaceRow]:
         return await self._engine.described(images, chosen)
 
@@ -114,7 +132,12 @@ class AnnotatorServicer(annotator_pb2_grpc.AnnotatorServiceServicer):
 
 def methods(engine: Engine, settings: ServerSettings, store: ObjectStore, pools: Pools) -> Sequence[Method]:
     """The long-running methods of the annotator."""
-    return [annotate.make_method(engine, store, pools), calibrate.make_method(engine, store, pools)]
+    return [
+        annotate.make_method(engine, store, pools),
+        calibrate.make_method(engine, store, pools),
+        activations.make_method(engine, networks_of(store), store, pools),
+        train.make_method(store, pools),
+    ]
 
 
 def register(engine: Engine, server: Server, grpc_server: Any) -> None:
@@ -125,7 +148,7 @@ def register(engine: Engine, server: Server, grpc_server: Any) -> None:
 def load(settings: ServerSettings, store: ObjectStore) -> Engine:
     """Loads the annotators that the settings name, or the default ones."""
     chosen = [name.strip() for name in settings.annotators.split(",") if name.strip()]
-    return Engine.load(settings.threads, chosen or DEFAULT)
+    return Engine.load(settings.threads, chosen or DEFAULT, store)
 
 
 SERVICE = Service(

@@ -146,6 +146,16 @@ def test_a_list_of_images_becomes_chips_scores_and_boxes_in_the_original_pixels(
             assert chip.size == (300, 300)
         pixels = decode(Path(row["img_path"]).read_bytes())
         assert json.loads(row["bbox"]) == pytest.approx(Detector.load().detect(pixels)[0].box, abs=0.01)
+    late = fairloop(
+        "--csv", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out"), "--layer", "avgpool"
+    )
+    assert late.exit_code == 1
+    assert "has 2 chips that were described without their activations" in late.output
+    wrong = fairloop(
+        "--csv", str(tmp_path / "in.csv"), "--output", str(tmp_path / "new"), "--layer", "avgpol"
+    )
+    assert wrong.exit_code == 1
+    assert "layer: 'avgpol' is no layer of fairface; there are conv1, bn1, relu, maxpool" in wrong.output
 
 
 def test_a_second_run_goes_on_and_writes_no_row_twice(photograph: NDArray[np.uint8], tmp_path: Path) -> None:
@@ -153,18 +163,44 @@ def test_a_second_run_goes_on_and_writes_no_row_twice(photograph: NDArray[np.uin
     Image.new("RGB", (100, 100)).save(tmp_path / "black.png")
     names = [str(tmp_path / name) for name in ("group.png", "black.png")]
     (tmp_path / "in.csv").write_text("\n".join(["img_path", *names]))
-    arguments = ("--csv", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out"))
+    arguments = ("--csv", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out"), "--layer", "avgpool")
     assert fairloop(*arguments).exit_code == 0
-    outputs, report = tmp_path / "out" / "test_outputs.csv", tmp_path / "out" / "report.csv"
-    whole = outputs.read_bytes(), report.read_bytes()
+    files = [tmp_path / "out" / f"{name}.csv" for name in ("test_outputs", "report", "fairface_activations")]
+    outputs, report, activations = files
+    whole = [file.read_bytes() for file in files]
     assert len(read(outputs)) == 2
     # What a kill leaves: faces of an image whose row in the report is missing, the last of them torn.
     report.write_bytes(report.read_bytes().splitlines(keepends=True)[0])
     outputs.write_bytes(b"".join(whole[0].splitlines(keepends=True)[:2]) + b"detected_faces/gro")
+    activations.write_bytes(b"".join(whole[2].splitlines(keepends=True)[:2]) + b"1,detected_faces/gro")
     assert fairloop(*arguments).exit_code == 0
-    assert (outputs.read_bytes(), report.read_bytes()) == whole
+    assert [file.read_bytes() for file in files] == whole
     assert fairloop(*arguments).exit_code == 0
-    assert (outputs.read_bytes(), report.read_bytes()) == whole
+    assert [file.read_bytes() for file in files] == whole
+
+
+def test_activations_of_chips_are_the_reference_systems_512_columns(
+    photograph: NDArray[np.uint8], boxes: list[Box], cache: Path, tmp_path: Path
+) -> None:
+    cut(photograph, boxes[0]).save(tmp_path / "one.png")
+    (tmp_path / "in.csv").write_text(f"img_path\n{tmp_path / 'one.png'}\n")
+    arguments = ("--csv", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out"), "--layer", "avgpool")
+    assert fairloop(*arguments).exit_code == 0
+    (row,) = read(tmp_path / "out" / "fairface_activations.csv")
+    # seeds.md, 5.3: an unnamed index, image_paths, columns 0..511.
+    assert list(row) == ["", "image_paths", *map(str, range(512))]
+    assert (row[""], row["image_paths"]) == ("0", "detected_faces/one_face0.png")
+    network = resnet34(weights=None, num_classes=18).eval()
+    network.load_state_dict(torch.load(fetch("fairface-7"), weights_only=True))
+    chip = np.asarray(Image.open(tmp_path / "out" / row["image_paths"]).resize((224, 224), Image.BILINEAR))
+    scaled = (chip / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    with torch.no_grad():
+        x = torch.from_numpy(scaled.astype(np.float32)).permute(2, 0, 1)[None]
+        expected = torch.nn.Sequential(*list(network.children())[:-1])(x).flatten().numpy()
+    found = np.array([float(row[str(unit)]) for unit in range(512)])
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    shapes = json.loads((tmp_path / "out" / "fairface_activations.shapes.json").read_text())
+    assert shapes["avgpool"]["shape"] == [512, 1, 1]
 
 
 def test_s1s_columns_hold_its_prompts_indices_and_every_probability(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -24,6 +25,9 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, str]
     weights, bias = np.ones((2, 3), np.float32), np.zeros(2, np.float32)
     description, model = caffe_network(folder, "gender", weights, bias)
     save_file({"w": np.ones(3, np.float32)}, folder / "w.safetensors")
+    for version in ("earliest", "latest"):
+        with h5py.File(folder / f"{version}.h5", "w", libver=version) as file:
+            file["w"] = np.ones(1_000)
     torch.save({"w": torch.ones(3)}, folder / "new.pt")
     torch.save({"w": torch.ones(3)}, folder / "old.pt", _use_new_zipfile_serialization=False)
     return [
@@ -31,6 +35,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, str]
         (description, "caffe"),
         (model, "caffe"),
         (folder / "w.safetensors", "safetensors"),
+        (folder / "earliest.h5", "keras_hdf5"),
+        (folder / "latest.h5", "keras_hdf5"),
         (folder / "new.pt", "torch_weights_only"),
         (folder / "old.pt", "torch_weights_only"),
     ]
@@ -58,6 +64,7 @@ def test_a_web_page_and_an_empty_file_are_refused_for_every_loader(tmp_path: Pat
         ("net.prototxt", "caffe"),
         ("net.safetensors", "safetensors"),
         ("net.pt", "torch_weights_only"),
+        ("net.h5", "keras_hdf5"),
     ):
         file = tmp_path / name
         file.write_bytes(PAGE)
@@ -70,6 +77,6 @@ def test_a_web_page_and_an_empty_file_are_refused_for_every_loader(tmp_path: Pat
 
 def test_the_file_of_one_loader_is_not_taken_for_another(published: list[tuple[Path, str]]) -> None:
     for path, loader in published:
-        for other in {"onnx", "safetensors", "torch_weights_only"} - {loader}:
+        for other in {"onnx", "safetensors", "torch_weights_only", "keras_hdf5"} - {loader}:
             with pytest.raises(InvalidInput):
                 weight_form.check(path, other)
