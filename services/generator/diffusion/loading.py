@@ -43,6 +43,8 @@ SIGNS_OF_NO_MEMORY = (
     "out of memory",
     "not enough memory",
     "could not create a primitive",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
 )
 """torch has an exception of its own for CUDA; on a CPU a RuntimeError says so, or oneDNN's last one."""
 
