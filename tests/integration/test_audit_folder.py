@@ -39,6 +39,8 @@ PROMPTS = ("a photo of a doctor", "a photo of a nurse", "gender=female,skin_tone
 PER_PROMPT = 25
 HOSTILE = '<script>alert("1")<b>\n=1+1.png'
 PROGRAM = (
+    # A test run in the background of a shell inherits that Ctrl-C is ignored.
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
     "from fairloop.cli import Commands; from services.annotator.folder import audit;"
     "Commands(commands={'audit': audit})()"
 )
