@@ -169,10 +169,16 @@ class Folder:
         try:
             _check_inside(self.root, place.rpartition("/")[0])
             # A link at the end is refused; opening a pipe that nobody writes to would wait for ever.
-            with open(os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb", buffering=0) as file:
-                before = _checked(os.fstat(file.fileno()))
-                data = file.readall() or b""
-                after = _checked(os.fstat(file.fileno()))
+            descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+            try:
+                before = _checked(os.fstat(descriptor))
+                # One call for all that there should be and a byte: a file object would make six of it.
+                data = os.read(descriptor, before.size + 1)
+                while len(data) < before.size and (more := os.read(descriptor, before.size + 1 - len(data))):
+                    data += more
+                after = _checked(os.fstat(descriptor))
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise UnusableFileError(_reason(error)) from None
         if after != before or len(data) != before.size:
