@@ -17,7 +17,7 @@ import click
 from deploy.gpu_check import drawing, faces, report, training
 from deploy.gpu_check.device import Device, NoDevice, find
 from deploy.gpu_check.servers import Servers
-from deploy.gpu_check.world import SD1, TINY, World, prepare, weights
+from deploy.gpu_check.world import SD1, TINY, World, Wrong, prepare, weights
 from fairloop.errors import FairloopError
 from fairloop.manifest import rfc3339, utc_now
 
@@ -129,7 +129,7 @@ def outcome_of(name: str, check: Check, world: World) -> report.Outcome:
     said, measures = "", {}
     try:
         measures = check(world)
-    except FairloopError as error:
+    except (FairloopError, Wrong) as error:
         said = str(error) or type(error).__name__
     except Exception as error:
         traceback.print_exc()

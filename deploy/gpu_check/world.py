@@ -16,7 +16,6 @@ from deploy.gpu_check.servers import Servers
 from fairloop import diffusion_models, models
 from fairloop.dataset import DatasetWriter, Image
 from fairloop.diffusers_folder import look_through
-from fairloop.errors import FairloopError
 from fairloop.store import ObjectStore
 
 OPERATION_SECONDS = 600.0
@@ -32,7 +31,7 @@ PROMPT = "a photo of the face of one person"
 PICTURES = 8
 
 
-class Wrong(FairloopError):
+class Wrong(Exception):
     """A check ended, and what it saw is not what is promised."""
 
 
