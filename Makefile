@@ -18,6 +18,10 @@ WEIGHTS := dcgan-faces dlib-landmarks-5 dlib-recognizer-128 age-onnx gender-onnx
 WORKERS ?= 2
 PROJECT := pyproject.toml services/pyproject.toml constraints.txt
 
+# What an environment takes on the disk; torch for CUDA, which pip prefers on Linux, is most of it.
+GIGABYTES := 1
+$(VENV)/pyvenv.cfg: GIGABYTES := 8
+
 # A checkout that has not been set up yet audits in a small environment of its own.
 AUDIT_VENV := $(if $(wildcard $(STAMPS)/demo),$(VENV),.venv-audit)
 
@@ -96,6 +100,8 @@ audit-packages: .venv-cluster/.stamps/checkov ## known weaknesses of the pinned 
 
 $(VENV)/pyvenv.cfg .venv-audit/pyvenv.cfg .venv-cluster/pyvenv.cfg:
 	@command -v $(PYTHON) >/dev/null || { echo '$(PYTHON) is not installed; say where it is: make PYTHON=/path/to/python3.11' >&2; exit 2; }
+	@$(PYTHON) -c 'import shutil; free = shutil.disk_usage(".").free / 1e9; \
+	    raise SystemExit(f"$(@D) grows to $(GIGABYTES) GB, and {free:.1f} GB are free here" if free < $(GIGABYTES) else 0)'
 	@$(PYTHON) -m venv $(@D)
 
 $(STAMPS)/demo: $(VENV)/pyvenv.cfg $(PROJECT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -103,9 +104,9 @@ class ServerSettings(BaseSettings):
         "127.0.0.1:9312", description="The annotator, for accepting what is generated."
     )
 
-    @property
+    @cached_property
     def loopback(self) -> bool:
-        """True when the bound address cannot be reached from another machine."""
+        """True when the bound address cannot be reached from another machine; asked once."""
         try:
             found = {info[4][0] for info in socket.getaddrinfo(self.host, None)}
         except socket.gaierror as error:
