@@ -78,7 +78,7 @@ class Record:
 
     @property
     def waits(self) -> bool:
-        """Whether nobody works on it, nor begins without being told: a training left to a Job."""
+        """Whether nobody works on it yet: left to a Job, or to whichever server has a free place."""
         return self.state == PENDING and self.released
 
     @property

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import secrets
 import time
 from collections.abc import Sequence
+from contextvars import Context
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -30,14 +31,15 @@ from fairloop.errors import (
 )
 from fairloop.patience import answering_within, outlasting
 from fairloop.serving import tracing
+from fairloop.serving.admission import admitted
 from fairloop.serving.attempt import Attempt, Superseded, Suspended
 from fairloop.serving.callers import OpenOperations
 from fairloop.serving.claims import cancelled, claimed
 from fairloop.serving.context import passed_on, taking_up
+from fairloop.serving.just_started import JustStarted
 from fairloop.serving.logs import log
 from fairloop.serving.methods import Method, Pools
 from fairloop.serving.operation_store import OperationStore, StoredRequest, pack, pack_error
-from fairloop.serving.permission import permit
 from fairloop.serving.record import (
     CANCELLED,
     FAILED,
@@ -51,12 +53,11 @@ from fairloop.serving.record import (
 from fairloop.serving.running import RunningOperation
 from fairloop.serving.settings import ServerSettings
 from fairloop.serving.shards import Replicas
+from fairloop.serving.silence import Silence
 from fairloop.serving.trainers import last_record, run_trainer
+from fairloop.serving.turns import Kind, Turns
 
 logger = logging.getLogger(__name__)
-
-MOST_STARTED = 1_000
-"""Requests that are remembered with the time of their last start, to answer the next one at once."""
 
 __all__ = ["Runner", "RunningOperation", "pack_error"]
 
@@ -81,14 +82,16 @@ class Runner:
         self._replicas = replicas
         self._settings = settings
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._seen: dict[str, tuple[tuple[Any, ...], float]] = {}
+        self._silence = Silence(settings.silent_seconds)
+        self._turns = Turns(settings.operations)
+        self._following: set[asyncio.Task[None]] = set()
         self._training = asyncio.Semaphore(1)
         self._open = OpenOperations(service, operations, pools, settings.caller_operations)
         # A lock lives as long as somebody holds or waits for it.
         self._starting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._claiming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._stopping = False
-        self._started: dict[str, tuple[bytes, float]] = {}
+        self._started = JustStarted(settings.heartbeat_seconds)
 
     @property
     def running(self) -> int:
@@ -108,9 +111,7 @@ class Runner:
         name = f"operations/{operation_id(self.service, caller, method_name, request.request_id)}"
         body = canonical_request(request)
         async with self._starting.setdefault(name, asyncio.Lock()), self._open.starting(name):
-            known, since = self._started.get(name, (b"", 0.0))
-            if known == body and time.monotonic() - since < self._settings.heartbeat_seconds:
-                # Hundreds may start the same at once: one look then tells all that there is to do.
+            if self._started.knows(name, body):  # one look then tells all that there is to do
                 record = await self._look(name)
                 if record is not None and record.state != SUSPENDED:
                     return name
@@ -124,29 +125,13 @@ class Runner:
                 )
             if stored is None:
                 await self._open.admit(caller, name)
-                use = await self._pools.io(
-                    permit, self.operations.store, method, request, self._settings.policy
-                )
-                stored = StoredRequest(
-                    method_name,
-                    caller,
-                    body,
-                    hashlib.sha256(body).hexdigest(),
-                    request.detached,
-                    self.operations.now(),
-                    passed_on(),
-                    use.to_json(),
-                )
-                for warning in use.warnings:
-                    log(logger, "warning", operation=name, reason=warning)
-                await self._pools.io(self.operations.put_request, name, stored)
+                asked = name, method, request, body, caller, self._settings.policy
+                stored = await self._pools.io(admitted, self.operations, *asked)
             else:
                 await self._renew_origin(name, stored)
             await self._pools.io(self.operations.renew_lease, name)
             await self._take(name, start=True)
-            self._started[name] = body, time.monotonic()
-            while len(self._started) > MOST_STARTED:
-                del self._started[next(iter(self._started))]
+            self._started.remember(name, body)
         return name
 
     async def _renew_origin(self, name: str, stored: StoredRequest) -> None:
@@ -187,33 +172,22 @@ class Runner:
 
     async def _look(self, name: str) -> Record | None:
         """The record that counts. While we cannot read, an owner's silence tells nothing about him."""
-        began = time.monotonic()
-        try:
-            record = await self._pools.io(self.operations.current, name)
-        except Unavailable:
-            self._seen.clear()
-            raise
-        if time.monotonic() - began > self._settings.silent_seconds / 2:
-            self._seen.clear()
-        return record
+        with self._silence.looking():
+            return await self._pools.io(self.operations.current, name)
 
     def _vacant(self, name: str, record: Record, *, start: bool) -> bool:
         """Whether nobody works on it although somebody should."""
         if record.final:
-            self._seen.pop(name, None)
+            self._silence.forget(name)
+            self._turns.forget(name)
             return False
         if name in self._running or self._stopping:
             return False
         if record.state == SUSPENDED:
             return start
         if record.released:
-            return True
-        now = time.monotonic()
-        seen, since = self._seen.get(name, ((), now))
-        if seen != record.fingerprint:
-            self._seen[name] = (record.fingerprint, now)
-            return False
-        return now - since > self._settings.silent_seconds
+            return not self._turns.waits(name)
+        return self._silence.fell(name, record)
 
     async def _claim(self, name: str, previous: Record | None, *, fell_silent: bool) -> Record:
         if self._stopping:
@@ -225,19 +199,42 @@ class Runner:
         stored = await self._pools.io(self.operations.request, name)
         if stored is None or stored.method not in self.methods:
             raise NotFound(f"{name} has no request of this service", operation=name)
-        self._seen.pop(name, None)
-        if self._settings.training == "external" and self.methods[stored.method].trainer:
-            return await self._leave(name, previous, record)
-        await self._pools.io(self.operations.mark_active, self.service, name)
-        await self._pools.io(self.operations.put_record, name, record)
+        self._silence.forget(name)
+        kind: Kind = "training" if self.methods[stored.method].trainer else "work"
+        if kind == "training" and self._settings.training == "external":
+            return await self._leave(name, previous, record, "training left to others")
+        if not self._turns.begin(name, kind):
+            self._turns.wait(name, kind)
+            return await self._leave(name, previous, record, "operation waits for its turn")
+        try:
+            await self._pools.io(self.operations.mark_active, self.service, name)
+            await self._pools.io(self.operations.put_record, name, record)
+        except BaseException:
+            self._turns.end(name)
+            raise
         log(logger, "attempt claimed", operation=name, attempt=record.attempt, owner=self.owner)
         task = asyncio.create_task(self._traced(name, record, stored))
         self._running[name] = task
-        task.add_done_callback(
-            lambda done: self._running.pop(name) if self._running.get(name) is done else None
-        )
+        task.add_done_callback(partial(self._over, name))
         await asyncio.sleep(0)  # begins: cancelled before its first step it could not release
         return record
+
+    def _over(self, name: str, task: asyncio.Task[None]) -> None:
+        """An attempt ended here; unless another of the same operation began, its place is the next one's."""
+        if self._running.get(name) is task:
+            del self._running[name]
+        if name not in self._running:
+            self._turns.end(name)
+            following = asyncio.create_task(self._follow(), context=Context())  # on behalf of no request
+            self._following.add(following)
+            following.add_done_callback(self._following.discard)
+
+    async def _follow(self) -> None:
+        """Takes up what waits, as far as there is room; others may have taken it up by now."""
+        while not self._stopping and (name := self._turns.next()) is not None:
+            await self._sweep(name)
+            if name not in self._running:
+                self._turns.end(name)
 
     async def _close(self, name: str, record: Record) -> Record:
         """Ends an operation that nobody works on."""
@@ -245,8 +242,8 @@ class Runner:
         await self._pools.io(self.operations.unmark_active, self.service, name)
         return record
 
-    async def _leave(self, name: str, previous: Record | None, record: Record) -> Record:
-        """Leaves a training to a process that claims it: a Job of the cluster, a batch of SLURM."""
+    async def _leave(self, name: str, previous: Record | None, record: Record, why: str) -> Record:
+        """Leaves it to whoever claims it: a Job, a batch of SLURM, a server with a free place."""
         if await self._pools.io(self.operations.cancel_requested, name):
             return await self._close(name, cancelled(name, record, self.operations.now()))
         if previous is not None and previous.waits:
@@ -254,7 +251,7 @@ class Runner:
         record = replace(record, released=True, updated=self.operations.now())
         await self._pools.io(self.operations.mark_active, self.service, name)
         await self._pools.io(self.operations.put_record, name, record)
-        log(logger, "training left to others", operation=name, attempt=record.attempt)
+        log(logger, why, operation=name, attempt=record.attempt)
         return record
 
     async def _traced(self, name: str, record: Record, stored: StoredRequest) -> None:
@@ -342,7 +339,8 @@ class Runner:
         record = await self.current(name)
         if not record.final:
             await self._pools.io(self.operations.request_cancel, name)
-            if record.state == SUSPENDED:
+            if record.state == SUSPENDED or record.waits:
+                self._turns.forget(name)
                 await self._take(name, start=True)
 
     async def wait(self, name: str, seconds: float) -> Record:
@@ -359,13 +357,10 @@ class Runner:
             if time.monotonic() - renewed > self._settings.lease_seconds / 4:
                 await self._pools.io(self.operations.renew_lease, name)
                 renewed = time.monotonic()
-            await self._pause(name, min(pause, remaining))
+            owned = self._running.get(name)
+            left = min(pause, remaining)  # and not beyond the end of what is owned here
+            await (asyncio.sleep(left) if owned is None else asyncio.wait({owned}, timeout=left))
             pause = min(pause * 1.5, 0.5)
-
-    async def _pause(self, name: str, seconds: float) -> None:
-        """Waits so long, but not beyond the end of an operation that is owned here."""
-        owned = self._running.get(name)
-        await (asyncio.sleep(seconds) if owned is None else asyncio.wait({owned}, timeout=seconds))
 
     async def sweep_forever(self) -> None:
         """Looks for operations that were left behind, at the start and every so often."""
@@ -374,7 +369,7 @@ class Runner:
                 for name in await self._pools.io(lambda: list(self.operations.active(self.service))):
                     await self._sweep(name)
             except FairloopError as error:
-                self._seen.clear()
+                self._silence.clear()
                 log(logger, "sweep failed", reason=str(error))
             except Exception:
                 # Without sweeps nothing is taken over any more; a defect must not end them.

@@ -85,6 +85,9 @@ class ServerSettings(BaseSettings):
         "spawn",
         description="Who trains: a process of this server, or one that is started elsewhere, such as a Job.",
     )
+    operations: int = Field(
+        16, ge=1, le=1_000, description="Operations that are worked on at once; trainings are counted apart."
+    )
     caller_calls: int = Field(
         256, ge=0, le=100_000, description="Quick calls of one token's holder in flight at once; 0: no limit."
     )
