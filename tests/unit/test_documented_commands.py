@@ -1,4 +1,4 @@
-"""Commands that the pages about recognisers print are ones that there are, with options that they take."""
+"""Commands that README and pages print are ones that there are, with options that they take."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ import pytest
 
 from fairloop.cli import main
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGES = (
-    "training-a-recogniser.md",
-    "evaluate-over-the-years.md",
-    "evaluate-your-own-recogniser.md",
-    "published-protocols.md",
-)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def printed(page: str) -> list[str]:
     """Lines of the page's code blocks that begin with `fairloop`, continued ones joined, without comments."""
-    blocks = re.findall(r"^```(?:sh)?\n(.*?)^```$", (DOCS / page).read_text(encoding="utf-8"), re.M | re.S)
+    blocks = re.findall(r"^```(?:sh)?\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [line for line in lines if line.startswith("fairloop ")]
+    return [line for line in lines if re.match(r"fairloop [a-z-]+(?: |$)(?!KIND)", line)]
+
+
+PAGES = [
+    page
+    for page in ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+    if printed(page)
+]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_printed_commands_parse(page: str) -> None:
     lines = printed(page)
-    assert lines, page
+    assert len(PAGES) > 10, "the pattern finds the blocks no more"
     for line in lines:
         words = shlex.split(line, comments=True)[1:]
         command: click.Command | None = main
