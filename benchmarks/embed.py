@@ -23,7 +23,6 @@ import multiprocessing
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -42,6 +41,7 @@ from fairloop.client import RecognizerClient
 from fairloop.dataset import Dataset, DatasetWriter, Image
 from fairloop.models import fetch
 from fairloop.registry import publish
+from fairloop.scratch import scratch_folder
 from fairloop.store import ObjectStore
 from fairloop.table_store import EMBEDDINGS, read_table
 from fairloop.tables import embedding_rows
@@ -262,7 +262,7 @@ def rows(options: argparse.Namespace) -> list[Row]:
     if options.small:
         count, faces, crops, repeat = 256, 8, 4, 1
     torch.set_num_threads(THREADS)
-    with tempfile.TemporaryDirectory() as name, server(Path(name)) as world:
+    with scratch_folder("benchmark") as folder, server(folder) as world:
         images = pictures(count)
         return [*of_networks(world, images, crops, repeat), *of_dlib(world, images, faces, repeat)]
 

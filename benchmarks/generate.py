@@ -21,7 +21,6 @@ import itertools
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +35,7 @@ from benchmarks.table import Goal, Row, parser, run
 from fairloop.client import AnnotatorClient, GeneratorClient
 from fairloop.dataset import Dataset
 from fairloop.models import fetch
+from fairloop.scratch import scratch_folder
 from fairloop.store import ObjectStore
 from fairloop.v1.annotator_pb2 import ImageItem
 from fairloop.v1.common_pb2 import LabelSource
@@ -246,8 +246,8 @@ def rows(options: argparse.Namespace) -> list[Row]:
     if options.small:
         images, candidates, repeat = 128, 64, 1
     with (
-        tempfile.TemporaryDirectory() as name,
-        servers(Path(name), apart=False) as (annotator, generator, store),
+        scratch_folder("benchmark") as folder,
+        servers(folder, apart=False) as (annotator, generator, store),
     ):
         generating = Generating(generator)
         found = [without_acceptance(generating, store, images, repeat)]
@@ -255,8 +255,8 @@ def rows(options: argparse.Namespace) -> list[Row]:
         found.append(beside_both_in_turn(rates, candidates, wrong))
     if len(os.sched_getaffinity(0)) > 1:
         with (
-            tempfile.TemporaryDirectory() as name,
-            servers(Path(name), apart=True) as (annotator, generator, store),
+            scratch_folder("benchmark") as folder,
+            servers(folder, apart=True) as (annotator, generator, store),
         ):
             rates, wrong = with_acceptance(Generating(generator), annotator, store, candidates, repeat)
             found.append(beside_the_slower(rates, candidates, wrong))

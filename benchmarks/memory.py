@@ -18,7 +18,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from benchmarks.at_callers import PER_SUBJECT, annotating, high_water, noise
 from benchmarks.table import Goal, Row, parser, run
 from fairloop import registry, taxonomy
 from fairloop.dataset import Dataset
+from fairloop.scratch import scratch_folder
 from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS, EMBEDDINGS, TableWriter, pieces, to_parquet
 from fairloop.tables import (
@@ -411,7 +411,7 @@ def measured(world: World, operation: Operation | OwnProcess, few: int, many: in
 
 def rows(options: argparse.Namespace) -> list[Row]:
     few, many = (100, 300) if options.small else (options.few, options.many)
-    with tempfile.TemporaryDirectory() as name, opened(Path(name)) as world:
+    with scratch_folder("benchmark") as folder, opened(folder) as world:
         return [measured(world, MEASURED[chosen], few, many) for chosen in options.operations or MEASURED]
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +29,7 @@ from torchvision import transforms
 from torchvision.models import resnet34
 
 from benchmarks.table import Goal, Row, parser, run
+from fairloop.scratch import scratch_folder
 from fairloop.taxonomy import ATTRIBUTES, vocabulary
 from services.annotator.deepface_demography import DeepFaceDemography
 from services.annotator.fairface import FairFace, FairFaceRace4
@@ -231,8 +231,8 @@ def rows(options: argparse.Namespace) -> list[Row]:
     found = []
     for measure in (fairface, deepface):
         if options.only in ("", measure.__name__):
-            with tempfile.TemporaryDirectory() as folder:
-                found.append(measure(chips, Path(folder)))
+            with scratch_folder("benchmark") as folder:
+                found.append(measure(chips, folder))
     return found
 
 

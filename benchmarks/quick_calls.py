@@ -23,7 +23,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -43,6 +42,7 @@ from benchmarks.table import Goal, Row, parser, run
 from fairloop.client import AnnotatorClient, RecognizerClient
 from fairloop.models import fetch
 from fairloop.registry import publish
+from fairloop.scratch import scratch_folder
 from fairloop.store import ObjectStore
 from fairloop.v1.annotator_pb2 import AnnotateImagesRequest, AnnotateRequest, ImageItem
 from fairloop.v1.annotator_pb2_grpc import AnnotatorServiceStub
@@ -282,9 +282,9 @@ def timed(work: Callable[[], object]) -> float:
 
 def rows(options: argparse.Namespace) -> list[Row]:
     images, repeat = (128, 1) if options.small else (options.images, options.repeat)
-    with tempfile.TemporaryDirectory() as name, servers(Path(name)) as (annotator, recognizer, store):
+    with scratch_folder("benchmark") as folder, servers(folder) as (annotator, recognizer, store):
         found = annotating(annotator, store, images, repeat)
-        return found + embeddings(recognizer, store, Path(name), images, repeat)
+        return found + embeddings(recognizer, store, folder, images, repeat)
 
 
 def main() -> int:

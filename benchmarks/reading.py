@@ -18,11 +18,9 @@ import argparse
 import hashlib
 import io
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import webdataset
@@ -32,6 +30,7 @@ from PIL import Image
 from benchmarks.table import Goal, Row, parser, run
 from fairloop.dataset import Dataset
 from fairloop.pixels import UnreadableImage, decode, fitted
+from fairloop.scratch import scratch_folder
 from fairloop.spool import Spool
 from fairloop.store import StoreSettings
 from tests.support.bucket import own_bucket
@@ -129,8 +128,8 @@ def compared(
 
 def rows(options: argparse.Namespace) -> list[Row]:
     images, repeat = (256, 1) if options.small else (options.images, options.repeat)
-    with tempfile.TemporaryDirectory() as name:
-        process, s3 = start_store(Path(name))
+    with scratch_folder("benchmark") as folder:
+        process, s3 = start_store(folder)
         try:
             _, store = own_bucket(s3)
             made = rendered_dataset(store, "faces", images // PER_SUBJECT, PER_SUBJECT)

@@ -16,13 +16,13 @@ import argparse
 import contextlib
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.table import Goal, Row, parser, run
 from fairloop.client import AnnotatorClient, GeneratorClient, RecognizerClient
+from fairloop.scratch import scratch_folder
 from fairloop.v1.annotator_pb2 import AnnotateRequest
 from fairloop.v1.generator_pb2 import GenerateRequest, Quota
 from fairloop.v1.recognizer_pb2 import EmbedRequest
@@ -108,8 +108,7 @@ def generated(address: str, images: int, request_id: str) -> str:
 def rows(options: argparse.Namespace) -> list[Row]:
     images = 512 if options.small else options.images
     only = [options.only] if options.only else list(SERVICES)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with scratch_folder("benchmark") as folder:
         store, s3 = start_store(folder)
         try:
             environment, _ = own_bucket(s3)

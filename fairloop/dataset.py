@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from fairloop import names, reader
 from fairloop.errors import DataLoss, InvalidInput, NotFound, PreconditionFailed
 from fairloop.index import INDEX, PLACE, SCHEMA, count_images, read_index
+from fairloop.logical_rows import LogicalRows
 from fairloop.manifest import (
     Clock,
     Manifest,
@@ -102,8 +103,8 @@ class DatasetWriter:
 
     Nothing is visible before `finish`. Adding the same images in the same order
     gives the same version, whoever adds them and however often. `on_shard` is
-    asked when a shard closes for what to tell once it is stored: its part and
-    index rows (told on another thread, one shard after the other); `adopt` takes such a
+    asked when a shard closes, the last excepted, for what to tell once it is stored: its part
+    and index rows (told on another thread, one shard after the other); `adopt` takes such a
     shard up again. Memory: the shard that fills, those that are being stored (two, and no
     more than 256 MiB together), and about a hundred bytes an image to number repeats.
     """
@@ -134,19 +135,21 @@ class DatasetWriter:
         self._seen: set[bytes] = set()
         self._repeats: Counter[bytes] = Counter()
         self._rows = TableFile(INDEX)
+        self._logical = LogicalRows(leave_out=PLACE)
         self._pending: list[dict[str, Any]] = []
         self._blobs: list[Part] = []
         self._shard = ShardFile()
 
-    def add(self, image: Image, image_id: str | None = None, sha256: str = "") -> str:
+    def add(self, image: Image, image_id: str | None = None, sha256: bytes | None = None) -> str:
         """Appends one image; returns its id (`-2`, `-3`… for byte-identical repeats).
 
-        `image_id` is its id where it was taken from; `sha256` its bytes', if the caller has it already.
+        `image_id` is its id where it was taken from; `sha256` its bytes' (32), if the caller has it
+        already: where the caller keeps it too, memory holds it once.
         """
         if image.source not in ("real", "synthetic"):
             raise InvalidInput("source", f"{image.source!r} is not real or synthetic")
-        digest = sha256 or hashlib.sha256(image.data).hexdigest()
-        repeat = self._seen_again(digest)
+        known = sha256 or hashlib.sha256(image.data).digest()
+        repeat, digest = self._seen_again(known), known.hex()
         key = digest[:32] if repeat == 1 else f"{digest[:32]}-{repeat}"
         if image_id is not None:
             if image_id.partition("-")[0] != digest[:32]:
@@ -177,26 +180,28 @@ class DatasetWriter:
         self._pending.append(row)
         return key
 
-    def _seen_again(self, digest: str) -> int:
-        """How often these bytes were added by now, this time included."""
-        # As bytes, and counted only when they come again: this is all that is kept of an image.
-        known = bytes.fromhex(digest)
+    def _seen_again(self, known: bytes) -> int:
+        """How often bytes with this sha256 were added by now, this time included."""
+        # Counted only when they come again: this is all that is kept of an image.
         if known not in self._seen:
             self._seen.add(known)
             return 1
         self._repeats[known] += 1
         return self._repeats[known] + 1
 
-    def _close_shard(self) -> None:
-        tell = self._on_shard() if self._on_shard is not None else None
-        self._uploads.begin(self._shard.close(), functools.partial(self._stored, self._pending, tell))
+    def _close_shard(self, *, last: bool = False) -> None:
+        # What is told of the last one would be of use for a moment: the dataset stands right after it.
+        tell = self._on_shard() if self._on_shard is not None and not last else None
+        rows = pa.Table.from_pylist(self._pending, schema=INDEX)
+        self._uploads.begin(self._shard.close(), functools.partial(self._stored, rows, tell))
+        # Beside the upload, which is what takes long.
+        self._logical.add(rows)
         self._pending = []
         self._shard = ShardFile()
 
-    def _stored(self, pending: list[dict[str, Any]], tell: Tell | None, part: Part) -> None:
-        for row in pending:
-            row["blob"] = part.sha256
-        rows = pa.Table.from_pylist(pending, schema=INDEX)
+    def _stored(self, rows: pa.Table, tell: Tell | None, part: Part) -> None:
+        blob = INDEX.get_field_index("blob")
+        rows = rows.set_column(blob, INDEX.field(blob), pa.repeat(part.sha256, rows.num_rows))
         self._blobs.append(part)
         self._rows.add(rows)
         if tell is not None:
@@ -219,9 +224,11 @@ class DatasetWriter:
         if self._pending:
             raise PreconditionFailed(f"{self.name}: a shard is adopted before images are added")
         for digest in rows["sha256"].to_pylist():
-            self._seen_again(digest)
+            self._seen_again(bytes.fromhex(digest))
         self._blobs.append(part)
-        self._rows.add(rows.cast(INDEX))
+        rows = rows.cast(INDEX)
+        self._rows.add(rows)
+        self._logical.add(rows)
 
     def finish(
         self,
@@ -237,16 +244,16 @@ class DatasetWriter:
         Where a sound version of the same images stands already, that one stays.
         """
         if self._pending:
-            self._close_shard()
+            self._close_shard(last=True)
         self._uploads.settle()
         if not self._rows.rows:
             raise PreconditionFailed(f"{self.name}: a dataset needs at least one image", dataset=self.name)
         self._rows.close()
-        # Rows as a reader finds them: a float32 column rounds, and the version must follow from the index.
         if pairs is not None:
             details = {**(details or {}), "pairs": dict(pairs.details)}
         made_from = [*(part.sha256 for part in self._blobs), *made_of(details or {})]
-        version = content_id(made_from, self._rows.records(leave_out=PLACE))
+        version = content_id(made_from, self._logical)
+        self._logical.discard()
         name = f"{self.name}/versions/{version}"
         key = f"{name}/index.parquet"
         index = self._rows.part(key)

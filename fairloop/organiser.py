@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import string
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,16 +127,20 @@ def _copy(folder: Folder, path: str, to: Path) -> None:
         raise InvalidInput(path, str(error)) from error
     to.parent.mkdir(parents=True, exist_ok=True)
     # Whole or not at all; a link under a name that exists fails, where a rename would write over it.
-    with tempfile.NamedTemporaryFile(dir=to.parent, prefix=".", suffix=".part") as part:
-        part.write(data)
-        part.flush()
-        os.chmod(part.name, 0o644)
-        try:
-            os.link(part.name, to)
-        except FileExistsError:
-            raise InvalidInput(
-                str(to), "was written by somebody else meanwhile; nothing was written over"
-            ) from None
+    # The name follows from the target's, so that the next run removes what a killed one left.
+    part = to.with_name(f".{to.name}.part")
+    try:
+        part.unlink(missing_ok=True)
+        with part.open("xb") as file:
+            file.write(data)
+        part.chmod(0o644)
+        os.link(part, to)
+    except (FileExistsError, FileNotFoundError):
+        raise InvalidInput(
+            str(to), "was written by somebody else meanwhile; nothing was written over"
+        ) from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _fgnet_stem(name: str) -> str:

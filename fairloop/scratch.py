@@ -2,13 +2,16 @@
 
 A process that is killed leaves its folder behind, and a model has gigabytes. Each
 folder is therefore locked by the process that made it, and `sweep` removes those
-whose lock nobody holds any more: servers and trainers do so when they start.
+whose lock nobody holds any more: servers and trainers do so when they start, every
+other process (a command) before the first folder of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import functools
 import logging
 import os
 import shutil
@@ -16,8 +19,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from fairloop.errors import Exhausted
+
 PREFIX = "fairloop-scratch-"
 _MAKING = ".fairloop-scratch-"
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""How a system says that there is no room: on the disk, for this user, for one file."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +47,7 @@ class Scratch:
     """As `scratch_folder`, for what outlives a block: the folder at `path` stands until `remove`."""
 
     def __init__(self, purpose: str) -> None:
+        _sweep_once(tempfile.gettempdir())
         hidden = Path(tempfile.mkdtemp(prefix=f"{_MAKING}{purpose}-"))
         self._lock = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -50,6 +59,26 @@ class Scratch:
         """Removes the folder with all that is in it; once."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
+
+
+@contextlib.contextmanager
+def room(purpose: str) -> Iterator[None]:
+    """While something is written here: `Exhausted`, saying what for, when there is no room for it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise Exhausted(
+            f"there is no room for {purpose} in {tempfile.gettempdir()} ({os.strerror(error.errno or 0)}); "
+            "free some, or name another folder in TMPDIR"
+        ) from error
+
+
+@functools.cache
+def _sweep_once(place: str) -> None:
+    """`sweep`, the first time that this process needs a folder there."""
+    sweep()
 
 
 def sweep() -> list[Path]:

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ from fairloop.errors import (
     PreconditionFailed,
     Unavailable,
 )
+from fairloop.scratch import room
 from fairloop.stages import stage
 
 T = TypeVar("T")
@@ -237,7 +239,11 @@ class ObjectStore:
     def get_file(self, key: str, path: Path) -> None:
         """Writes an object to a file, through a temporary one beside it."""
         with stage("fetch"):
-            self._call(check_key(key), lambda: self._client.fget_object(self.bucket, key, str(path)))
+            self._call(check_key(key), lambda: self._get_file(key, path))
+
+    def _get_file(self, key: str, path: Path) -> None:
+        with room(f"s3://{self.bucket}/{key}"):
+            self._client.fget_object(self.bucket, key, str(path))
 
     def get_json(self, key: str) -> Any:
         """An object's bytes as JSON; `DataLoss` when they are none.
@@ -349,6 +355,14 @@ class ObjectStore:
             raise Unavailable(f"{where}: the store failed ({type(error).__name__})", object=where) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Unavailable(
-                f"{where}: the store at {self.settings.endpoint} does not answer ({type(error).__name__})",
+                f"{where}: the store at {self.settings.endpoint} does not answer ({_reason(error)})",
                 object=where,
             ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The kind of a failure; what is wrong with a certificate, and where it is said whom to trust."""
+    cause = error.args[0] if isinstance(error, urllib3.exceptions.SSLError) and error.args else None
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate does not hold: {cause.verify_message}; SSL_CERT_FILE names other authorities"
+    return type(error).__name__

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairloop.manifest import Part
+from fairloop.scratch import Scratch, room
 from fairloop.store import ObjectStore
 
 GROUP_BYTES = 4 * 2**20
@@ -26,9 +23,9 @@ class TableFile:
     """Pieces of one table, appended to a temporary file that goes with this object."""
 
     def __init__(self, schema: pa.Schema) -> None:
-        folder = tempfile.mkdtemp(prefix="fairloop-table-")
-        self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self._path = Path(folder) / "table.parquet"
+        folder = Scratch("table")
+        self._remove = weakref.finalize(self, folder.remove)
+        self._path = folder.path / "table.parquet"
         self._writer = pq.ParquetWriter(self._path, schema, compression="zstd")
         self._gathered: list[pa.Table] = []
         self._bytes = 0
@@ -48,21 +45,15 @@ class TableFile:
         if self._gathered:
             # One group however large: the writer would cut at a number of rows of its own.
             table = pa.concat_tables(self._gathered)
-            self._writer.write_table(table, row_group_size=max(table.num_rows, 1))
+            with room("a table on its way to the store"):
+                self._writer.write_table(table, row_group_size=max(table.num_rows, 1))
         self._gathered, self._bytes, self._rows = [], 0, 0
 
     def close(self) -> None:
         """Writes what is left; after this the file is whole and nothing can be added."""
         self._write()
-        self._writer.close()
-
-    def records(self, leave_out: frozenset[str] = frozenset()) -> Iterator[dict[str, Any]]:
-        """The rows of the closed file as dicts, without some columns, a group of them in memory."""
-        with pq.ParquetFile(self._path) as file:
-            columns = [name for name in file.schema_arrow.names if name not in leave_out]
-            for group in range(file.num_row_groups):
-                for batch in file.read_row_group(group, columns).to_batches(1_024):
-                    yield from batch.to_pylist()
+        with room("a table on its way to the store"):
+            self._writer.close()
 
     def groups(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The closed file's groups of rows in order, all of their columns or some; one is in memory."""

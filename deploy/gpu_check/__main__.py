@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from deploy.gpu_check.servers import Servers
 from deploy.gpu_check.world import SD1, TINY, World, Wrong, prepare, weights
 from fairloop.errors import FairloopError
 from fairloop.manifest import rfc3339, utc_now
+from fairloop.scratch import scratch_folder
 
 NO_DEVICE = 3
 """Exit status where there is nothing to check; 1 is that a check failed."""
@@ -67,8 +67,8 @@ def main(kind: str, tiny: bool, path: Path, folder: Path | None) -> None:
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     named = ", ".join(f"{name} {value}" for name, value in device.facts.items())
     click.echo(f"checking {device.kind} ({named})")
-    with tempfile.TemporaryDirectory(prefix="fairloop-gpu-check-") as temporary:
-        place = (folder or Path(temporary)).resolve()
+    with scratch_folder("gpu-check") as temporary:
+        place = (folder or temporary).resolve()
         place.mkdir(parents=True, exist_ok=True)
         try:
             outcomes = run(device, tiny, place)

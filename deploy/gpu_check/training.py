@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from deploy.gpu_check.world import OPERATION_SECONDS, World, Wrong
 from fairloop import diffusion_models, registry
 from fairloop.manifest import read_part
 from fairloop.parquet import read_parquet
+from fairloop.scratch import scratch_folder
 from fairloop.v1 import generator_pb2
 
 LORA_STEPS = 16
@@ -143,9 +142,9 @@ def _learned(world: World, model: str) -> NDArray[np.float64]:
     """The second matrices of a LoRA in a row: they begin at 0, so what they hold was learned."""
     from safetensors.numpy import load_file
 
-    with tempfile.TemporaryDirectory(prefix="fairloop-lora-") as folder:
+    with scratch_folder("lora") as folder:
         found = registry.open_model(world.store, model, "generator")
-        weights = load_file(diffusion_models.download_lora(world.store, found, Path(folder)))
+        weights = load_file(diffusion_models.download_lora(world.store, found, folder))
     names = sorted(name for name in weights if "lora_B" in name or "lora.up" in name)
     return np.concatenate([weights[name].astype(np.float64).ravel() for name in names])
 

@@ -26,7 +26,8 @@ class Tombstones:
 
     def of_subject(self, subject: str | None) -> str | None:
         """The erasure that took this subject (`namespace:id`)."""
-        return self.subjects.get(subject_digest(subject)) if subject else None
+        # Without tombstones nothing is hashed: this is asked of every image of an import.
+        return self.subjects.get(subject_digest(subject)) if subject and self.subjects else None
 
     def among(self, images: Mapping[bytes, str | None]) -> dict[bytes, str]:
         """Those of the images (sha256 → subject) that are erased, by bytes or subject → the erasure."""

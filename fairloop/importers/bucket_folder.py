@@ -8,8 +8,6 @@ a temporary folder when it is asked for; images never are.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from fairloop.importers.contents import Contents, ObjectContents
 from fairloop.importers.listing import Listing, is_path
 from fairloop.importers.source import LARGEST_IMAGE, SUFFIXES, Folder, Stamp, UnusableFileError
 from fairloop.patience import persist
+from fairloop.scratch import Scratch
 from fairloop.source_bucket import Found, SourceBucket, open_source
 from fairloop.store import StoreSettings
 
@@ -176,10 +175,10 @@ class BucketFolder(Folder):
 def open_bucket(address: str, settings: StoreSettings) -> BucketFolder:
     """Lists `s3://bucket/prefix`; `InvalidInput` when it may not be read or nothing is there."""
     bucket, prefix = open_source(address, settings)
-    root = Path(tempfile.mkdtemp(prefix="fairloop-source-"))
-    tables = root / "tables"
+    scratch = Scratch("source")
+    tables = scratch.path / "tables"
     tables.mkdir()
-    listing = Listing(root)
+    listing = Listing(scratch.path)
     inside = f"{prefix}/" if prefix else ""
     strange: list[str] = []
 
@@ -200,16 +199,16 @@ def open_bucket(address: str, settings: StoreSettings) -> BucketFolder:
         if next(listing.below(""), None) is None and not strange:
             raise InvalidInput("PATH", f"nothing lies below s3://{bucket.bucket}/{inside}")
     except BaseException:
-        _remove(listing, root)
+        _remove(listing, scratch)
         raise
     made = BucketFolder(tables.resolve(), bucket, prefix, listing, tuple(strange))
-    weakref.finalize(made, _remove, listing, root)
+    weakref.finalize(made, _remove, listing, scratch)
     return made
 
 
-def _remove(listing: Listing, root: Path) -> None:
+def _remove(listing: Listing, scratch: Scratch) -> None:
     listing.close()
-    shutil.rmtree(root, ignore_errors=True)
+    scratch.remove()
 
 
 def _stamp(found: Found) -> Stamp:

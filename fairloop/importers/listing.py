@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from fairloop.errors import Exhausted
 from fairloop.source_bucket import Found
 
 PAGE = 5_000
@@ -32,11 +34,19 @@ class Listing:
         self._database.execute(_TABLE)
 
     def fill(self, found: Iterable[tuple[str, Found]]) -> None:
-        """Takes in (path, object); what is there already is written over."""
+        """Takes in (path, object); what is there already is written over. `Exhausted` on a full disk."""
         rows = ((place_of(path), f.key, f.size, f.modified_ns, f.etag) for path, f in found)
-        with self._lock:
-            self._database.executemany("insert or replace into objects values (?, ?, ?, ?, ?)", rows)
-            self._database.commit()
+        try:
+            with self._lock:
+                self._database.executemany("insert or replace into objects values (?, ?, ?, ?, ?)", rows)
+                self._database.commit()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+                raise
+            raise Exhausted(
+                f"there is no room for the list of a bucket in {tempfile.gettempdir()} ({error}); "
+                "free some, or name another folder in TMPDIR"
+            ) from error
 
     def get(self, path: str) -> Found | None:
         """The object of a path."""

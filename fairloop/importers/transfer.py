@@ -24,7 +24,7 @@ from fairloop.importers.ahead import ahead
 from fairloop.importers.findings import Findings
 from fairloop.importers.journal import Journal
 from fairloop.importers.labels import check_record
-from fairloop.importers.picture import MEMBER, Picture, look
+from fairloop.importers.picture import MEMBER, Picture, look, unwarned
 from fairloop.importers.record import Layout, Problem, Record
 from fairloop.importers.source import Folder, UnusableFileError
 from fairloop.manifest import Part, Terms
@@ -150,7 +150,7 @@ class Forgotten:
 @dataclass(frozen=True, slots=True)
 class _Fetched:
     data: bytes
-    sha256: str
+    sha256: bytes
     stamp: str
     picture: Picture
 
@@ -196,10 +196,11 @@ class Transfer:
         self._known_problems = len(findings.problems)
         self._writer = self._adopt(same)
         rest = itertools.islice(self._layout.records(), self._trail.done, None)
-        for item, fetched in ahead(rest, self._fetch, _weight, self._folder.threads):
-            self._take(item, fetched)
-            if self._trail.done % EVERY == 0:
-                progress("copying", self._trail.done, whole.done)
+        with unwarned():
+            for item, fetched in ahead(rest, self._fetch, _weight, self._folder.threads):
+                self._take(item, fetched)
+                if self._trail.done % EVERY == 0:
+                    progress("copying", self._trail.done, whole.done)
         progress("copying", self._trail.done, whole.done)
         if self._trail.place != whole.place:
             raise PreconditionFailed(
@@ -227,7 +228,7 @@ class Transfer:
             else:
                 data, stamp = item.read(), item.stamp
             # Hashed here, in a thread: hashing lets go of the interpreter lock.
-            sha256 = hashlib.sha256(data).hexdigest()
+            sha256 = hashlib.sha256(data).digest()
             return _Fetched(data, sha256, stamp, look(data, decode=self._choices.decode))
         except UnusableFileError as error:
             return error if self._found(item) else None
@@ -258,7 +259,7 @@ class Transfer:
 
     def _put(self, record: Record, got: _Fetched) -> str:
         """Writes one image; why it was not, if so."""
-        digest = bytes.fromhex(got.sha256)
+        digest = got.sha256
         mark = got.picture.mark
         known = self._forgotten.tombstones
         erasure = known.of_image(digest) or known.of_subject(mark.subject if mark else None)
@@ -299,7 +300,7 @@ class Transfer:
             )
         if image.model:
             self.models.setdefault(image.model)
-        key = self._writer.add(image, sha256=got.sha256)
+        key = self._writer.add(image, sha256=digest)
         if self.ids is not None:
             self.ids[record.path] = key
         self._findings.images += 1

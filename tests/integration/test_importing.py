@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ from fairloop import dataset as dataset_module
 from fairloop import importers
 from fairloop.dataset import image_id
 from fairloop.erasure import tombstones
-from fairloop.errors import InvalidInput, NotFound, PreconditionFailed
+from fairloop.errors import Exhausted, InvalidInput, NotFound, PreconditionFailed
 from fairloop.garbage import find_garbage
 from fairloop.importers import Choices, Imported
 from fairloop.manifest import Terms
 from fairloop.provenance.marks import Mark, put_mark
 from fairloop.store import ObjectStore
+from tests.support.fault_proxy import FaultProxy
 from tests.support.processes import select_pause
 from tests.support.trees import image_bytes, plant
 
@@ -149,16 +152,21 @@ def test_a_killed_import_goes_on_from_its_last_shard_and_gives_the_same_version(
     store: ObjectStore,
     store_environment: dict[str, str],
     tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plant(tmp_path, *(f"{i:03}.png" for i in range(200)))
-    killed_import(tmp_path, store_environment, at=100)
+    temporary = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    killed_import(tmp_path, {**store_environment, "TMPDIR": str(temporary)}, at=100)
+    assert len(list(temporary.iterdir())) == 1  # its index, as far as it was
     assert [key for key in store.list("datasets/") if key.endswith("manifest.json")] == []
     monkeypatch.setattr(dataset_module, "SHARD_IMAGES", 20)
     again = bring(store, tmp_path)
     # A shard of 20 fills, two are on their way to the store: what is kept lies up to three behind.
     assert 40 <= again.findings.resumed <= 180
     assert list(store.list("imports/")) == []
+    assert list(temporary.iterdir()) == []
     undisturbed = importers.import_dataset(store, "folder", tmp_path, "datasets/other", Choices("mine"))
     assert undisturbed.findings.resumed == 0
     assert undisturbed.dataset.name.rpartition("/")[2] == again.dataset.name.rpartition("/")[2]
@@ -190,6 +198,55 @@ def test_a_source_that_changes_during_the_import_is_refused(store: ObjectStore, 
         importers.import_dataset(store, "folder", tmp_path, NAME, Choices("mine"), progress=meddle)
     with pytest.raises(NotFound):
         store.get_json(f"{NAME}/manifest.json")
+
+
+def test_a_full_store_ends_an_import_and_the_next_goes_on_from_what_was_stored(
+    store: ObjectStore, s3: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(tmp_path, *(f"{i:03}.png" for i in range(100)))
+    monkeypatch.setattr(dataset_module, "SHARD_IMAGES", 20)
+    monkeypatch.setattr(importers.transfer, "EVERY", 10)
+
+    with FaultProxy(s3["FAIRLOOP_S3_ENDPOINT"]) as proxy:
+        behind = ObjectStore(replace(store.settings, endpoint=proxy.endpoint))
+
+        def filling(stage: str, done: int, total: int | None) -> None:
+            # Two shards are on their way when the third is full: the first is stored by then.
+            if stage == "copying" and done == 70:
+                proxy.set("full")
+
+        with pytest.raises(Exhausted, match=r"s3://[^ ]+: the store is full"):
+            importers.import_dataset(behind, "folder", tmp_path, NAME, Choices("mine"), progress=filling)
+        proxy.set("pass")
+        assert [key for key in store.list("datasets/") if key.endswith("manifest.json")] == []
+        again = importers.import_dataset(behind, "folder", tmp_path, NAME, Choices("mine"))
+    assert 20 <= again.findings.resumed <= 60
+    assert again.dataset.manifest.counts["images"] == 100
+    undisturbed = importers.import_dataset(store, "folder", tmp_path, "datasets/other", Choices("mine"))
+    assert undisturbed.dataset.name.rpartition("/")[2] == again.dataset.name.rpartition("/")[2]
+
+
+def test_an_import_without_room_on_this_machine_says_for_what_and_makes_nothing(
+    store: ObjectStore, store_environment: dict[str, str], tmp_path: Path
+) -> None:
+    plant(tmp_path / "source", *(f"{i:03}.png" for i in range(60)))
+    (tmp_path / "temporary").mkdir()
+    # A file that may not grow is refused as one on a full disk is, and needs no disk of its own.
+    command = ["prlimit", "--fsize=4000", str(Path(sys.executable).with_name("fairloop"))]
+    ran = subprocess.run(
+        [*command, "import", "folder", str(tmp_path / "source"), "--name", "mine"],
+        env={**os.environ, **store_environment, "TMPDIR": str(tmp_path / "temporary")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.splitlines() == [
+        f"Error: there is no room for the rows of a dataset in {tmp_path / 'temporary'} (File too large); "
+        "free some, or name another folder in TMPDIR"
+    ]
+    assert [key for key in store.list("") if key.endswith("manifest.json")] == []
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_what_an_abandoned_import_left_is_garbage(

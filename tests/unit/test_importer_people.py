@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,13 @@ from fairloop.organiser import organise
 from tests.support.layouts import layout, problems, records
 from tests.support.trees import plant
 
+DIES = """
+import os, signal, sys
+from fairloop.organiser import organise
+os.link = lambda *names: os.kill(os.getpid(), signal.SIGKILL)
+organise("fgnet", sys.argv[1], sys.argv[2])
+"""
+"""Killed where a file is written and has not its name yet."""
 FGNET = ("001A02.JPG", "001A43a.JPG", "001A43b.JPG", "002A08.jpg", "082A69.JPG", "010A00.jpeg")
 
 
@@ -152,6 +162,16 @@ def test_an_interrupted_organisation_is_finished_by_the_next(tmp_path: Path) -> 
     (tmp_path / "to" / "001" / "001_02.jpg").unlink()
     done = organise("fgnet", source, tmp_path / "to")
     assert (done.copied, done.present, tree(tmp_path / "to")) == (1, 5, whole)
+
+
+def test_what_a_killed_organisation_left_of_a_file_is_gone_after_the_next(tmp_path: Path) -> None:
+    source = plant(tmp_path / "fg", *FGNET)
+    organise("fgnet", source, tmp_path / "whole")
+    child = subprocess.run([sys.executable, "-c", DIES, str(source), str(tmp_path / "to")], timeout=60)
+    assert child.returncode == -signal.SIGKILL
+    assert list(tree(tmp_path / "to")) == ["001/.001_02.jpg.part"]
+    organise("fgnet", source, tmp_path / "to")
+    assert tree(tmp_path / "to") == tree(tmp_path / "whole")
 
 
 def test_nothing_is_written_over_and_nothing_copied_when_something_stands_in_the_way(tmp_path: Path) -> None:

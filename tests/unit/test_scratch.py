@@ -69,6 +69,19 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_holds_is_no
             process.communicate()
 
 
+def test_a_command_removes_what_a_killed_one_left_before_it_makes_a_folder_itself(place: Path) -> None:
+    killed = subprocess.Popen(
+        [sys.executable, "-c", HOLDS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert killed.stdout is not None
+    left = Path(killed.stdout.readline().strip())
+    killed.kill()
+    killed.communicate()
+    assert (left / "weights").exists()
+    with scratch.scratch_folder("model") as folder:
+        assert list(place.iterdir()) == [folder]
+
+
 def test_nothing_else_below_the_same_folder_is_touched(place: Path) -> None:
     other = place / "elsewhere"
     other.mkdir()

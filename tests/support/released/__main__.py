@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from fairloop import registry
 from fairloop.client import AnnotatorClient
 from fairloop.dataset import DatasetWriter, Image
 from fairloop.manifest import Terms
+from fairloop.scratch import scratch_folder
 from fairloop.serving.operation_store import OperationStore
 from fairloop.serving.record import RUNNING, Record
 from fairloop.store import ObjectStore, StoreSettings
@@ -113,13 +113,13 @@ def table(
 
 
 def main(target: Path) -> None:
-    with tempfile.TemporaryDirectory() as scratch:
-        process, s3 = start_store(Path(scratch))
+    with scratch_folder("released") as scratch:
+        process, s3 = start_store(scratch)
         keys = ("ENDPOINT", "ACCESS_KEY", "SECRET_KEY")
         store = ObjectStore(StoreSettings(*(s3[f"FAIRLOOP_S3_{key}"] for key in keys), BUCKET))
         store.ensure_bucket()
         server, address = start_service(
-            "tests.support.counting_server", Path(scratch), {**s3, "FAIRLOOP_S3_BUCKET": BUCKET}
+            "tests.support.counting_server", scratch, {**s3, "FAIRLOOP_S3_BUCKET": BUCKET}
         )
         try:
             write(store, AnnotatorClient("annotator", address))
