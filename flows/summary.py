@@ -22,6 +22,7 @@ def show(console: Console, report: Mapping[str, Any], peak_bytes: int, seconds: 
     console.print(no_face_line(report["before"], report["after"]))
     console.print(leak_line(context["leaks"]), highlight=False)
     console.print(rates_table(comparison))
+    console.print(match_line(comparison), highlight=False)
     console.print(differences_table(comparison))
     console.print(budget_table(context["budget"], peak_bytes, seconds))
     console.print(f"\n[bold]{comparison['sentence']}[/bold]", highlight=False)
@@ -121,6 +122,19 @@ def rates_table(comparison: Mapping[str, Any]) -> Table:
                 " ".join("–" if value is None else f"{100 * value:.1f}" for value in own),
             )
     return table
+
+
+def match_line(comparison: Mapping[str, Any]) -> str:
+    """What this round's training reached: the true match rate of each arm, over all groups."""
+    first = comparison["arms"][0]["runs"][0]
+    reached = []
+    for arm in comparison["arms"]:
+        missed = mean([run["fnmr"] for run in arm["runs"]])
+        reached.append(f"{arm['name']} {percent(None if missed is None else 1 - missed)}")
+    return (
+        f"True match rate at FMR {percent(first['target_fmr'])} over all groups: {', '.join(reached)} (means "
+        f"over the training runs; {first['counts']['subjects']} people whom no arm was trained on)."
+    )
 
 
 def differences_table(comparison: Mapping[str, Any]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,11 @@ def rfw(dataset: str | None, state_folder: Path, **options: Any) -> None:
 
     Prints the report, and writes it as JSON, Parquet, a figure and one page.
     """
+    if dataset is not None and options["groups"]:
+        raise InvalidInput("--group", "goes with --pairs; a stored dataset has a list for each race")
     with needing_the_extra("protocol rfw"):
-        from fairloop.standalone.protocol_runs import run_rfw
-    _run(run_rfw, dataset, state_folder, options)
+        from fairloop.standalone.protocol_runs import RFW, run_protocol
+    _run(partial(run_protocol, RFW), dataset, state_folder, options)
 
 
 @protocol.command()
@@ -95,11 +98,11 @@ def bfw(
     Thresholds of both kinds are chosen on the other folds of the list.
     """
     with needing_the_extra("protocol bfw"):
-        from fairloop.standalone.protocol_runs import run_bfw
+        from fairloop.standalone.protocol_runs import BFW, run_protocol
     options["pairs"] = (pairs,) if pairs else ()
     if targets:
         options["targets"] = targets
-    _run(run_bfw, dataset, state_folder, options)
+    _run(partial(run_protocol, BFW), dataset, state_folder, options)
 
 
 @click.command("compare-thresholds")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,28 @@ from fairloop.store import ObjectStore
 from fairloop.tables import content_sha256, input_digest
 
 
-def run_rfw(
+@dataclass(frozen=True)
+class Protocol:
+    """In what the run of one protocol differs from that of another."""
+
+    suffix: str
+    """Ends the name of the folder."""
+    title: str
+    evaluate: Callable[..., Any]
+    folds: str
+    """Column or number of folds, where none is asked for."""
+    attributes: tuple[str, ...] | None
+    """Labels of a stored dataset that make its groups; None: its lists are the groups."""
+    remarks: Callable[[PairList], Sequence[str]] = lambda found: ()
+    """What else is printed of a list."""
+
+
+RFW = Protocol("rfw", "Races of", evaluate_races, str(FOLDS), None, rejected)
+BFW = Protocol("bfw", "Subgroups of", evaluate_subgroups, "fold", SUBGROUPS)
+
+
+def run_protocol(
+    protocol: Protocol,
     *,
     store: ObjectStore | None,
     dataset: str | None,
@@ -37,50 +59,20 @@ def run_rfw(
     distance: Any,
     folder: Path | None,
     overwrite: bool,
+    name: str = "",
     **options: Any,
 ) -> None:
-    """`fairloop protocol rfw`."""
-    say = Narrator()
-    target = check_folder(folder or _place(dataset, pairs, "rfw"), overwrite)
+    """`fairloop protocol rfw`, `fairloop protocol bfw`: over files, or over a dataset of the store."""
+    say, title = Narrator(), protocol.title
+    target = check_folder(folder or _place(dataset, pairs, protocol.suffix), overwrite)
     if dataset is None:
-        found, facts = _from_files(
-            pairs, groups, folds or str(FOLDS), score_column, distance, "Races of", say
-        )
+        found, facts = _from_files(pairs, groups, folds or protocol.folds, score_column, distance, title, say)
     else:
         assert store is not None
-        found, facts = _from_store(store, dataset, embeddings, "", None, "Races of", say)
-    report, files = named(_words(facts), lambda: evaluate_races(found, facts, say.stage, **options))
-    finish(report, [*facts["notes"], *rejected(found)], target, files, say)
-
-
-def run_bfw(
-    *,
-    store: ObjectStore | None,
-    dataset: str | None,
-    embeddings: str,
-    pairs: Sequence[str],
-    groups: Sequence[str],
-    name: str,
-    folds: str | None,
-    score_column: str,
-    distance: Any,
-    folder: Path | None,
-    overwrite: bool,
-    **options: Any,
-) -> None:
-    """`fairloop protocol bfw`."""
-    say = Narrator()
-    target = check_folder(folder or _place(dataset, pairs, "bfw"), overwrite)
-    if dataset is None:
-        found, facts = _from_files(
-            pairs, groups, folds or "fold", score_column, distance, "Subgroups of", say
-        )
-    else:
-        assert store is not None
-        attributes = tuple(groups) or SUBGROUPS
-        found, facts = _from_store(store, dataset, embeddings, name, attributes, "Subgroups of", say)
-    report, files = named(_words(facts), lambda: evaluate_subgroups(found, facts, say.stage, **options))
-    finish(report, facts["notes"], target, files, say)
+        attributes = tuple(groups) or protocol.attributes
+        found, facts = _from_store(store, dataset, embeddings, name, attributes, title, say)
+    report, files = named(_words(facts), lambda: protocol.evaluate(found, facts, say.stage, **options))
+    finish(report, [*facts["notes"], *protocol.remarks(found)], target, files, say)
 
 
 def run_thresholds(

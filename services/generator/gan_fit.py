@@ -13,7 +13,6 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +23,7 @@ from torch import nn
 
 from fairloop.errors import InvalidInput
 from fairloop.seeds import child_seed
+from fairloop.thread_count import thread_count
 from services.generator import dcgan, gan
 from services.generator.gan_state import HISTORY, Base, Config, Sheet, Training, sheet_name
 
@@ -124,7 +124,7 @@ def fit(
     if restore is not None:
         restore(training)
     seconds: list[float] = []
-    with _threads(config.threads):
+    with thread_count(config.threads, torch.get_num_threads, torch.set_num_threads):
         sheet_seconds = _show(training, watch, per_epoch) if not training.done else 0.0
         while training.done < total:
             if watch.should_stop is not None and watch.should_stop():
@@ -221,16 +221,6 @@ def _result(training: Training, total: int, *, stopped: bool) -> Result:
         training.history,
         stopped,
     )
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def one_cell(count: int) -> NDArray[np.int64]:

@@ -14,8 +14,7 @@ processes do what one does with twice the accumulation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 
 from fairloop.errors import InvalidInput
 from fairloop.seeds import child_seed
+from fairloop.thread_count import thread_count
 from services.recognizer import network, order
 from services.recognizer.cells import Cells
 from services.recognizer.checkpoint import SCHEMA, History, State
@@ -111,7 +111,7 @@ def fit(
     if checkpoint is not None:
         training.restore(checkpoint)
     team, total = training.team, training.order.total
-    with _threads(config.threads):
+    with thread_count(config.threads, torch.get_num_threads, torch.set_num_threads):
         training.judge_when_due()
         while training.done < total and not team.agree(int(training.no_better())):
             step = training.done
@@ -341,13 +341,3 @@ def _optimiser(parameters: list[nn.Parameter], config: Config) -> torch.optim.Op
         weight_decay=config.weight_decay,
         nesterov=config.nesterov and config.momentum > 0,
     )
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

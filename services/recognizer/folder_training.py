@@ -52,6 +52,7 @@ class Settings:
     config: Config
     folder: Path
     split: str
+    people_in_both: bool = False
 
 
 @dataclass
@@ -135,8 +136,9 @@ def train(settings: Settings, base: Network | None, *, resume: bool) -> dict[str
         test = None
         if settings.test_data:
             test = read_folder(settings.test_data, files.enter_context(Spool(config.size)), "--test-data")
-            if shared := set(test.subjects) & set(learned.subjects):
-                click.echo(f"{len(shared)} of the {len(test.known)} people of the test data are trained on")
+            if not settings.people_in_both:
+                training_set.check_apart(people, test, "--test-data", "; --people-in-both takes them")
+            held_out.check_judgeable(test.held_out(), held_out.DEFAULT_FMR, "--test-data")
         _write(folder / "training_settings.txt", settings_text(settings).encode())
         labels = learned.classes()
         per_epoch = len(labels) // config.batch_size
@@ -276,6 +278,9 @@ def _write(path: Path, data: bytes) -> None:
 @click.option("--experiment-name", default="test_experiment", show_default=True)
 @click.option("--test-data", type=click.Path(path_type=Path), default=None, help="Folder of other people.")
 @click.option(
+    "--people-in-both", is_flag=True, help="Takes names that stand in --input and --test-data, both."
+)
+@click.option(
     "--loss", type=click.Choice(["arcface", "cosface", "combined"]), default="arcface", show_default=True
 )
 @click.option("--degrees", default=DEGREES, show_default=True, help="Angular margin.")
@@ -363,6 +368,7 @@ def _run(given: Mapping[str, Any]) -> None:
         config,
         folder,
         given["split"],
+        given["people_in_both"],
     )
     facts = train(settings, base, resume=resume)
     if "test" in facts:

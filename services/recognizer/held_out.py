@@ -97,6 +97,19 @@ def rates(
     return Rates(found.tmr, threshold, found.fmr, max(fnmrs), garbe)
 
 
+def check_judgeable(people: HeldOut, fmr: float, field: str) -> None:
+    """InvalidInput, by the field that names these people, where `rates` has too few pairs to be any.
+
+    That hangs on who is in how many images and on no network, so it can be said before a training.
+    """
+    # Any embeddings do. Equal ones would not: every pair would tie at the threshold, and be kept.
+    drawn = np.random.default_rng(0).standard_normal((len(people.subjects), 4), np.float32)
+    try:
+        rates(drawn, people.subjects, people.cells, fmr)
+    except InvalidInput as error:
+        raise InvalidInput(field, f"has nothing to judge by: {error}") from error
+
+
 def embedded(net: Network, people: HeldOut) -> NDArray[np.float32]:
     """Embeddings of held-out images, float32 (N, embedding), a batch at a time."""
     rows = [np.empty((0, net.shape.embedding), np.float32)]

@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fairloop.errors import InvalidInput
-from services.recognizer.weights import LARGEST, Format, whole
+from services.recognizer.shortcut import Shortcut
+from services.recognizer.weights import Format, check_staged
 
 DEPTHS: dict[str, tuple[int, int, int, int]] = {
     "iresnet18": (2, 2, 2, 2),
@@ -60,21 +60,7 @@ class Shape:
     """Length of the embedding, 2–4096."""
 
     def __post_init__(self) -> None:
-        whole("size", self.size, 16, 512)
-        if self.size % 16:
-            raise InvalidInput("size", f"{self.size} is not a multiple of 16")
-        whole("embedding", self.embedding, 2, 4096)
-        for name, most in (("depths", 100), ("widths", 2048)):
-            values = getattr(self, name)
-            if not isinstance(values, tuple) or len(values) != 4:
-                raise InvalidInput(name, f"{values!r} are not four whole numbers")
-            for index, value in enumerate(values):
-                whole(f"{name}[{index}]", value, 1, most)
-        parameters = convolved(self)
-        if parameters > LARGEST:
-            raise InvalidInput(
-                "widths", f"this shape has {parameters:,} parameters; at most {LARGEST:,} are allowed"
-            )
+        check_staged(self, 1, 100, lambda: convolved(self))
 
 
 class Block(nn.Module):
@@ -90,9 +76,7 @@ class Block(nn.Module):
         self.bn3 = nn.BatchNorm2d(out, eps=EPSILON)
         self.downsample: nn.Sequential | None = None
         if stride != 1 or channels != out:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out, eps=EPSILON)
-            )
+            self.downsample = nn.Sequential(Shortcut(channels, out, stride), nn.BatchNorm2d(out, eps=EPSILON))
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv1(self.bn1(x))

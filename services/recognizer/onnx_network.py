@@ -20,6 +20,7 @@ from fairloop.errors import InvalidInput, PreconditionFailed
 LARGEST_FILE = 2**31 - 1
 """Bytes: a protobuf message is no larger, and weights beside the file are refused."""
 FIRST_NODES = 8
+CUDA = "CUDAExecutionProvider"
 BATCH = 64
 
 
@@ -74,8 +75,12 @@ def layout(data: bytes, field: str) -> Layout:
 class OnnxNetwork:
     """A recogniser's graph in onnxruntime."""
 
-    def __init__(self, path: Path, threads: int, *, cuda: bool = False) -> None:
-        """Raises InvalidInput for a file that is none, PreconditionFailed without onnxruntime."""
+    def __init__(self, path: Path, threads: int, *, device: str = "cpu") -> None:
+        """`device` is cpu, auto (CUDA where onnxruntime has it) or cuda, which is never silently the CPU.
+
+        Raises InvalidInput for a file that is none, PreconditionFailed without
+        onnxruntime or without the device.
+        """
         runtime = _imported("onnxruntime")
         data = path.read_bytes()
         self.layout = layout(data, f"model {path.name}")
@@ -83,15 +88,20 @@ class OnnxNetwork:
         options.intra_op_num_threads = threads
         # A warning about a graph is no news to whoever runs it.
         options.log_severity_level = 3
-        there = runtime.get_available_providers()
         providers = ["CPUExecutionProvider"]
-        if cuda and "CUDAExecutionProvider" in there:
-            providers.insert(0, "CUDAExecutionProvider")
+        if device != "cpu" and CUDA in runtime.get_available_providers():
+            providers.insert(0, CUDA)
         try:
             self._session = runtime.InferenceSession(data, options, providers=providers)
         except Exception as error:
             # onnxruntime's errors have no common class.
             raise InvalidInput(f"model {path.name}", f"onnxruntime refuses it: {error}") from error
+        # A provider that cannot start is left out by onnxruntime, which says so only in its log.
+        if device == "cuda" and CUDA not in self._session.get_providers():
+            raise PreconditionFailed(
+                f"model {path.name} is asked to run on CUDA, but onnxruntime sees none here: "
+                "install onnxruntime-gpu, or set FAIRLOOP_DEVICE to auto or cpu"
+            )
 
     def embed(self, images: NDArray[np.uint8], flip: bool) -> NDArray[np.float32]:
         """L2-normalised embeddings, float32 (N, D), of uint8 (N, size, size, 3) images."""

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fairloop.errors import InvalidInput
-from services.recognizer.weights import LARGEST, Format, whole
+from services.recognizer.shortcut import Shortcut
+from services.recognizer.weights import Format, check_staged
 
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4", "head")
 """The network's parts in order; what can be frozen by name."""
@@ -47,21 +48,7 @@ class Shape:
     """Length of the embedding, 2–4096."""
 
     def __post_init__(self) -> None:
-        whole("size", self.size, 16, 512)
-        if self.size % 16:
-            raise InvalidInput("size", f"{self.size} is not a multiple of 16")
-        whole("embedding", self.embedding, 2, 4096)
-        for name, least, most in (("widths", 1, 2048), ("depths", 0, 50)):
-            values = getattr(self, name)
-            if not isinstance(values, tuple) or len(values) != 4:
-                raise InvalidInput(name, f"{values!r} are not four whole numbers")
-            for index, value in enumerate(values):
-                whole(f"{name}[{index}]", value, least if index == 0 else max(least, 1), most)
-        parameters = _parameters(self)
-        if parameters > LARGEST:
-            raise InvalidInput(
-                "widths", f"this shape has {parameters:,} parameters; at most {LARGEST:,} are allowed"
-            )
+        check_staged(self, 0, 50, lambda: _parameters(self))
 
 
 class Block(nn.Module):
@@ -78,9 +65,7 @@ class Block(nn.Module):
         )
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels != out:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out)
-            )
+            self.shortcut = nn.Sequential(Shortcut(channels, out, stride), nn.BatchNorm2d(out))
         self.activation = nn.PReLU(out)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -164,12 +164,13 @@ class _Recipe:
 
     def _others(self, train: People) -> People | None:
         """Those by whom one sees what was forgotten."""
-        from services.recognizer import training_set
+        from services.recognizer import held_out, training_set
 
         if not self.request.forgetting_dataset:
             return None
         others = self._people(Dataset.open(self.job.store, self.request.forgetting_dataset))
         training_set.check_apart(train, others, "forgetting_dataset")
+        held_out.check_judgeable(others.held_out(), self._fmr, "forgetting_dataset")
         return others
 
     def _judge(self, train: People, held_out: People | None) -> Any:

@@ -77,7 +77,7 @@ def read_people(
     """
     known = dataset.index["subject_id"].drop_null().unique()
     if len(known) < 2:
-        raise PreconditionFailed(f"{dataset.name} has {len(known)} subjects; training needs two or more")
+        raise PreconditionFailed(f"{dataset.name} has {_subjects(len(known))}; training needs two or more")
     count = len(dataset) - dataset.index["subject_id"].null_count
     subjects: list[str] = []
     cells: list[str] = []
@@ -105,7 +105,7 @@ def read_people(
         )
     if len(set(subjects)) < 2:
         raise PreconditionFailed(
-            f"{dataset.name} has {len(set(subjects))} subjects in whose images a face was found; "
+            f"{dataset.name} has {_subjects(len(set(subjects)))} in whose images a face was found; "
             "training needs two or more"
         )
     return People(images, subjects, cells if group_by else None, without_face)
@@ -134,22 +134,26 @@ def divided(
     if len(set(train.subjects)) < 2:
         raise InvalidInput(
             "held_out_share",
-            f"{share:g} leaves {len(set(train.subjects))} subjects to train on; 2 are needed",
+            f"{share:g} leaves {_subjects(len(train.known))} to train on; 2 are needed",
         )
     if not held_out.subjects:
         raise InvalidInput("held_out_share", f"{share:g} of {len(people.subjects)} images holds out none")
     return train, held_out
 
 
-def check_apart(train: People, other: People, field: str) -> None:
-    """InvalidInput with the list when people stand on both sides."""
+def check_apart(train: People, other: People, field: str, otherwise: str = "") -> None:
+    """InvalidInput with the list when people stand on both sides; `otherwise` ends what it says."""
     shared = sorted(set(train.subjects) & set(other.subjects))
     if shared:
         named = ", ".join(shared[:NAMED])
         more = f" and {len(shared) - NAMED} more" if len(shared) > NAMED else ""
         raise InvalidInput(
-            field, f"{len(shared)} of its subjects are trained on: {named}{more}", subjects=named
+            field, f"{len(shared)} of its subjects are trained on: {named}{more}{otherwise}", subjects=named
         )
+
+
+def _subjects(count: int) -> str:
+    return "1 subject" if count == 1 else f"{count} subjects"
 
 
 def _cell(row: dict[str, Any], group_by: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -120,6 +120,40 @@ def check_values(field: str, state: dict[str, Tensor]) -> None:
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all() or (name.endswith("running_var") and (tensor < 0).any()):
             raise InvalidInput(field, f"{name} holds values that are not finite, or a negative variance")
+
+
+class Staged(Protocol):
+    """The shape of a network of four stages."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def embedding(self) -> int: ...
+    @property
+    def widths(self) -> tuple[int, int, int, int]: ...
+    @property
+    def depths(self) -> tuple[int, int, int, int]: ...
+
+
+def check_staged(shape: Staged, first_depth: int, most_blocks: int, parameters: Callable[[], int]) -> None:
+    """InvalidInput that names the field of a shape that is not allowed.
+
+    The first stage has `first_depth` blocks or more, the others 1 or more; none
+    has more than `most_blocks`. `parameters` is asked when everything else is right.
+    """
+    whole("size", shape.size, 16, 512)
+    if shape.size % 16:
+        raise InvalidInput("size", f"{shape.size} is not a multiple of 16")
+    whole("embedding", shape.embedding, 2, 4096)
+    for name, first, most in (("widths", 1, 2048), ("depths", first_depth, most_blocks)):
+        values = getattr(shape, name)
+        if not isinstance(values, tuple) or len(values) != 4:
+            raise InvalidInput(name, f"{values!r} are not four whole numbers")
+        for index, value in enumerate(values):
+            whole(f"{name}[{index}]", value, 1 if index else first, most)
+    count = parameters()
+    if count > LARGEST:
+        raise InvalidInput("widths", f"this shape has {count:,} parameters; at most {LARGEST:,} are allowed")
 
 
 def whole(field: str, value: object, least: int, most: int) -> None:

@@ -153,6 +153,31 @@ def test_people_can_be_held_out_instead_of_images(folders: Path, tmp_path: Path)
     assert "no impostor pair" in ran.output
 
 
+def test_people_of_the_test_data_who_are_trained_on_are_refused_by_name_unless_they_are_wanted(
+    folders: Path, tmp_path: Path
+) -> None:
+    write_people(tmp_path / "both", ["p1", "p4", "stranger"], 6, 3)
+    words = ("--test-data", str(tmp_path / "both"))
+    refused = run(folders, tmp_path / "experiments", *words, epochs=1)
+    assert refused.exit_code == 1
+    assert "--test-data: 2 of its subjects are trained on: p1, p4; --people-in-both takes" in refused.output
+    taken = run(folders, tmp_path / "experiments", *words, "--people-in-both", epochs=1)
+    assert taken.exit_code == 0, taken.output
+    (line,) = (tmp_path / "experiments" / "first" / "validation_loss_results.txt").read_text().splitlines()
+    assert re.search(r"test \d+\.\d{6}$", line), "those who have a class have a loss"
+
+
+def test_test_data_that_nothing_can_be_told_by_are_refused_before_anything_is_trained(
+    folders: Path, tmp_path: Path
+) -> None:
+    # Three people with two images each: 12 pairs of strangers, and one of them would be FMR 8 %.
+    write_people(tmp_path / "few", ["a", "b", "c"], 2, 3)
+    ran = run(folders, tmp_path / "experiments", "--test-data", str(tmp_path / "few"))
+    assert ran.exit_code == 1
+    assert "--test-data: has nothing to judge by: fmr: undefined at 0.01: 12 impostor" in ran.output
+    assert "training on" not in ran.output
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [

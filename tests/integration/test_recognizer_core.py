@@ -34,7 +34,7 @@ from services.recognizer.dlib_embedder import (
     distance,
 )
 from services.recognizer.fit import Config
-from services.recognizer.recognisers import DlibRecogniser, load_recogniser, publish_base
+from services.recognizer.recognisers import LOADED, DlibRecogniser, load_recogniser, publish_base
 from tests.support.rendered_subjects import rendered_subjects, tmr
 
 TINY = Config(
@@ -526,7 +526,7 @@ def test_the_pools_processes_end_with_a_killed_parent(files: tuple[Path, Path]) 
 def test_a_recogniser_that_falls_out_of_the_cache_ends_its_processes_when_nobody_holds_it(
     store: ObjectStore, tmp_path: Path
 ) -> None:
-    load_recogniser.cache_clear()
+    LOADED.unload()
     before = {child.pid for child in psutil.Process().children()}
     recogniser = load_recogniser(store, publish_base(store).name, 1)
     assert isinstance(recogniser, DlibRecogniser)
@@ -538,7 +538,7 @@ def test_a_recogniser_that_falls_out_of_the_cache_ends_its_processes_when_nobody
     files = recogniser.files
     assert all(file.is_file() for file in files)
     path = tmp_path / "recogniser.safetensors"
-    for seed in range(load_recogniser.cache_parameters()["maxsize"]):
+    for seed in range(LOADED.most):
         torch.manual_seed(seed)
         residual.save(residual.Residual(TINY.shape()), path)
         other = publish(

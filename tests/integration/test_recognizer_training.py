@@ -340,6 +340,9 @@ def test_held_out_people_that_cannot_be_judged_by_are_refused() -> None:
         held_out.rates(rows, ["a", "a", "b", "b"], None, 0.01)
     with pytest.raises(InvalidInput, match="no impostor pair"):
         held_out.rates(rows, ["a", "a", "a", "a"], None, 0.5)
+    with pytest.raises(InvalidInput, match=r"others: has nothing to judge by: fmr: undefined at 0\.01: 4 "):
+        held_out.check_judgeable(HeldOut(lambda n: IMAGES[n], ["a", "a", "b", "b"]), 0.01, "others")
+    held_out.check_judgeable(HeldOut(lambda n: IMAGES[n], ["a", "a", "b", "b"]), 0.25, "others")
 
 
 def people(*subjects: str, cells: list[str] | None = None) -> People:

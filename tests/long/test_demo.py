@@ -51,4 +51,9 @@ def test_the_demo_ends_within_its_limits_and_says_what_it_found(tmp_path: Path) 
     rare = [cell for cell in before["cells"] if cell["share_of_faces"] < 0.05]
     assert all(later[cell["cell"]] >= 2 * cell["share_of_faces"] for cell in rare)
     assert body["comparison"]["verdict"] in set(Verdict)
-    assert body["comparison"]["sentence"] in " ".join(done.stdout.split())
+    told = " ".join(done.stdout.split())
+    assert body["comparison"]["sentence"] in told
+    reached = re.search(r"True match rate at FMR 1\.0 % over all groups: generated ([\d.]+) %", told)
+    runs = body["comparison"]["arms"][0]["runs"]
+    assert reached is not None, told
+    assert float(reached[1]) == pytest.approx(100 - 100 * sum(r["fnmr"] for r in runs) / len(runs), abs=0.051)

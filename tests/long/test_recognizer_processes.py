@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -132,20 +132,33 @@ def test_people_trained_on_and_validated_on_are_refused_with_the_list(
         operation.result(240)
 
 
+def torchrun(port: int) -> list[str]:
+    where = ["--master-addr", "127.0.0.1", "--master-port", str(port)]
+    return ["torch.distributed.run", "--nproc-per-node", "2", *where]
+
+
+def accelerate(port: int) -> list[str]:
+    # What it would ask the reader's own configuration file for is said here.
+    said = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    where = ["--main_process_port", str(port)]
+    return ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", *said, *where]
+
+
 def trained(
-    store: ObjectStore, environment: dict[str, str], processes: int, asked: pb.FineTuneRecognizerRequest
+    store: ObjectStore,
+    environment: dict[str, str],
+    launcher: list[str],
+    asked: pb.FineTuneRecognizerRequest,
 ) -> pb.FineTuneRecognizerResult:
     """The result of an operation that a job takes up, as on a cluster: no server is there."""
     operations = OperationStore(store)
     name = f"operations/recognizer-{asked.request_id:a<26}"
     body = asked.SerializeToString()
     operations.put_request(name, StoredRequest(train.NAME, "nightly", body, "", True, operations.now()))
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-    launcher += ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
     done = subprocess.run(
         [
             sys.executable,
-            *(launcher if processes > 1 else []),
+            *launcher,
             *("-m", "services.recognizer.train", "--operation", name),
         ],
         env={**os.environ, **environment, **QUICK, "FAIRLOOP_SILENT_SECONDS": "60", "OMP_NUM_THREADS": "1"},
@@ -167,8 +180,10 @@ def test_two_processes_train_an_operation_together_as_one_does_with_twice_the_ac
     store: ObjectStore, store_environment: dict[str, str]
 ) -> None:
     dataset = labelled(store)
-    two = trained(store, store_environment, 2, request(dataset, "shared", epochs=4))
-    one = trained(store, store_environment, 1, request(dataset, "alone", epochs=4, accumulation=2))
+    two = trained(
+        store, store_environment, ["-m", *torchrun(free_port())], request(dataset, "shared", epochs=4)
+    )
+    one = trained(store, store_environment, [], request(dataset, "alone", epochs=4, accumulation=2))
     assert (two.steps, two.images, two.subjects) == (one.steps, one.images, one.subjects)
     ours, theirs = (train.read_base(store, made.model)[1].state_dict() for made in (two, one))
     for name, tensor in theirs.items():
@@ -176,19 +191,12 @@ def test_two_processes_train_an_operation_together_as_one_does_with_twice_the_ac
     assert two.validation.tmr == pytest.approx(one.validation.tmr, abs=0.05)
 
 
-def team_of_two(folder: Path, config: Config, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What two processes of torchrun come to."""
+def team_of_two(
+    folder: Path, config: Config, launcher: list[str], environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """What two processes of a launcher come to."""
     np.savez(folder / "data.npz", images=IMAGES, labels=LABELS, cells=np.array(CELLS))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-addr",
-        "127.0.0.1",
-    ]
-    command += ["--master-port", str(free_port()), "-m", "tests.support.team_training"]
+    command = [sys.executable, "-m", *launcher, "-m", "tests.support.team_training"]
     done = subprocess.run(
         [*command, str(folder / "data.npz"), str(folder / "team.pt")],
         cwd=Path(__file__).parents[2],
@@ -209,7 +217,10 @@ def team_of_two(folder: Path, config: Config, environment: Mapping[str, str] | N
     return found
 
 
-def test_two_processes_do_what_one_does_with_twice_the_accumulation(tmp_path: Path) -> None:
+@pytest.mark.parametrize("launched_by", [torchrun, accelerate])
+def test_two_processes_do_what_one_does_with_twice_the_accumulation(
+    tmp_path: Path, launched_by: Callable[[int], list[str]]
+) -> None:
     config = replace(
         DEEP,
         accumulation=1,
@@ -220,7 +231,7 @@ def test_two_processes_do_what_one_does_with_twice_the_accumulation(tmp_path: Pa
         batch_size=6,
     )
     # Process 0 is told to stop before the last step, and both do.
-    team = team_of_two(tmp_path, config, {"TEAM_STOP": "11"})
+    team = team_of_two(tmp_path, config, launched_by(free_port()), {"TEAM_STOP": "11"})
     asked = iter(range(100))
     alone = fit.fit(
         IMAGES,

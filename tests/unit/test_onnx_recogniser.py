@@ -5,11 +5,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 from onnx import TensorProto, helper, numpy_helper
 
-from fairloop.errors import InvalidInput
+from fairloop.errors import InvalidInput, PreconditionFailed
 from services.recognizer.onnx_network import OnnxNetwork, layout
 
 SIZE, DIMENSION = 112, 32
@@ -77,6 +78,17 @@ def test_embeddings_are_those_of_insightface(tmp_path: Path, raw: bool) -> None:
         ours.embed(pixels, True), both / np.linalg.norm(both, axis=1, keepdims=True), atol=1e-6
     )
     assert ours.embed(pixels[:0], False).shape == (0, DIMENSION)
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="onnxruntime has CUDA here"
+)
+def test_cuda_that_is_asked_for_is_never_silently_the_cpu(tmp_path: Path) -> None:
+    path = tmp_path / "w600k_r50.onnx"
+    onnx.save(graph(), path)
+    OnnxNetwork(path, 1, device="auto")
+    with pytest.raises(PreconditionFailed, match=r"w600k_r50\.onnx is asked to run on CUDA"):
+        OnnxNetwork(path, 1, device="cuda")
 
 
 def external() -> onnx.ModelProto:

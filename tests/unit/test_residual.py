@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from fairloop.errors import InvalidInput
 from services.recognizer.residual import METADATA, Residual, Shape, _parameters, load, pixels, save
+from services.recognizer.shortcut import Shortcut
 
 SMALL = Shape(size=32, widths=(4, 6, 8, 10), depths=(1, 1, 2, 1), embedding=12)
 
@@ -35,6 +36,23 @@ def test_any_multiple_of_16_gives_one_embedding_an_image(size: int) -> None:
 def test_the_size_that_is_checked_is_that_of_the_network(shape: Shape) -> None:
     weights = [p.numel() for p in Residual(shape).parameters() if p.ndim > 1]
     assert sum(weights) == _parameters(shape)
+
+
+@pytest.mark.parametrize(("channels", "out"), [(4, 4), (8, 16), (12, 12), (16, 8)])
+def test_the_gradient_of_a_shortcut_is_that_of_its_definition_however_narrow_it_is(
+    channels: int, out: int
+) -> None:
+    generator = torch.Generator().manual_seed(3)
+    shortcut = Shortcut(channels, out, 2).to(memory_format=torch.channels_last)
+    x = torch.randn(32, channels, 64, 64, generator=generator).to(memory_format=torch.channels_last)
+    above = torch.randn(32, out, 32, 32, generator=generator)
+    y = shortcut(x)
+    y.backward(above)
+    seen, weight = x[:, :, ::2, ::2].double(), shortcut.weight.detach().double()[:, :, 0, 0]
+    torch.testing.assert_close(y.double(), torch.einsum("oi,nihw->nohw", weight, seen), rtol=1e-4, atol=1e-5)
+    gradient = torch.einsum("nohw,nihw->oi", above.double(), seen)
+    assert shortcut.weight.grad is not None
+    torch.testing.assert_close(shortcut.weight.grad.double()[:, :, 0, 0], gradient, rtol=1e-4, atol=1e-2)
 
 
 def test_pixels_span_minus_one_to_one() -> None:

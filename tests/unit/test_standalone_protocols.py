@@ -206,6 +206,7 @@ def test_runs_of_other_images_and_unknown_measures_are_refused(embedded: Path, t
         (("rfw", "datasets/x"), "--embeddings: name a table of DATASET"),
         (("rfw", "--pairs", "a=b.txt", "--embeddings", "embeddings/0"), "--embeddings: goes with DATASET"),
         (("bfw", "datasets/x", "--folds", "5", "--embeddings", "e"), "--folds: goes with --pairs"),
+        (("rfw", "datasets/x", "--group", "race", "--embeddings", "e"), "--group: goes with --pairs"),
         (("bfw", "--pairs", "absent.csv"), "absent.csv: does not exist"),
     ],
 )
