@@ -82,6 +82,11 @@ def table(prompts: Sequence[Prompt], images: int) -> list[Item]:
     return [Item(p.id, p.text, images, f"{p.id}_{{n}}.png") for p in prompts]
 
 
+def profiles(prompts: Sequence[Prompt], images: int) -> list[Item]:
+    """S3's images of a tuned model: a folder for each prompt of a table; files `ceo/profile_0.png`."""
+    return [Item(p.id, p.text, images, f"{p.id}/profile_{{n}}.png") for p in prompts]
+
+
 def playground(text: str, name: str, images: int) -> Item:
     """S0's playground: a prompt verbatim; files `{name}_0.jpg`. `InvalidInput` for a name that is a path."""
     if not _NAME.fullmatch(name) or ".." in name:

@@ -136,13 +136,17 @@ def sweep(
     "--count", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Images a prompt."
 )
 @click.option("--dataset", default="prompt-audit", show_default=True, help="Name of the dataset.")
+@click.option("--folders", is_flag=True, help="A folder for each prompt: ceo/profile_0.png.")
 @drawing(50, 7.5)
-def prompts(model: str, table: Path, count: int, dataset: str, folder: Path, **options: Any) -> None:
+def prompts(
+    model: str, table: Path, count: int, dataset: str, folders: bool, folder: Path, **options: Any
+) -> None:
     """The same number of images of each prompt of TABLE (columns prompt, prompt_id): ceo_0.png, …"""
     from fairloop import prompt_sets
     from fairloop.prompts import read_prompts
 
-    _draw(model, prompt_sets.table(read_prompts(table), count), dataset, folder, options)
+    named = prompt_sets.profiles if folders else prompt_sets.table
+    _draw(model, named(read_prompts(table), count), dataset, folder, options)
 
 
 def _draw(model: str, items: Sequence[Item], dataset: str, folder: Path, options: dict[str, Any]) -> None:

@@ -107,7 +107,8 @@ class Method:
     shards computed through `operation.shards`. `shard` computes one of them, on
     any replica, from the request and the shard's spec and hint in one mapping.
     A method with `trainer` has neither: its work is the process
-    `python -m {trainer} --operation operations/{id}`. `derives` says that
+    `python -m {trainer} --operation operations/{id}`, before which `unload` lets
+    go of the models that lie idle in the server and says how many. `derives` says that
     images, labels or weights are made, not only numbers about them; `weights`
     names the entries of the catalogue of models that answer beside the models
     that the request names. Both are what the terms are asked about.
@@ -119,5 +120,6 @@ class Method:
     run: Callable[[RunningOperation], Awaitable[Message]] | None = None
     shard: Callable[[Any, Mapping[str, Any], ShardContext], Awaitable[ShardOutput]] | None = None
     trainer: str = ""
+    unload: Callable[[], int] | None = None
     derives: bool = True
     weights: Callable[[Any], Sequence[str]] | None = None

@@ -309,7 +309,7 @@ class Runner:
         try:
             await attempt.confirm()
             try:
-                await run_trainer(method.trainer, attempt.name, attempt.record)
+                await run_trainer(method, attempt.name, attempt.record, self._pools)
             finally:
                 # Also when this server goes down: the trainer's last word must not be written over.
                 attempt.record = await attempt.patiently(

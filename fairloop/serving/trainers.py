@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
 
-from fairloop.serving.methods import Pools
+from fairloop.serving.loaded import give_back
+from fairloop.serving.logs import log
+from fairloop.serving.methods import Method, Pools
 from fairloop.serving.operation_store import OperationStore
 from fairloop.serving.record import Record
 
+logger = logging.getLogger(__name__)
 
-async def run_trainer(module: str, name: str, record: Record) -> None:
-    """Runs `python -m {module} --operation {name}` on this attempt until it ends.
 
-    When the server stops, the process is asked to checkpoint and release.
+async def run_trainer(method: Method, name: str, record: Record, pools: Pools) -> None:
+    """Runs `python -m {method.trainer} --operation {name}` on this attempt until it ends.
+
+    The memory of models that lie idle is given back before. When the server
+    stops, the process is asked to checkpoint and release.
     """
+    if method.unload is not None and (models := await pools.io(method.unload)):
+        await pools.io(give_back)
+        log(logger, "idle models unloaded", operation=name, models=models)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        module,
+        method.trainer,
         "--operation",
         name,
         "--attempt",

@@ -7,7 +7,6 @@ latent with the cell appended (`gan.condition`).
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from fairloop import registry
 from fairloop.errors import DataLoss, InvalidInput
 from fairloop.manifest import Manifest, read_part
 from fairloop.scratch import scratch_folder
+from fairloop.serving.loaded import Loaded
 from fairloop.store import ObjectStore
 from services.generator import dcgan, gan, latents, sampler
 from services.generator.diffusion.drawing import check_kind
@@ -112,9 +112,15 @@ def publish_base(store: ObjectStore) -> Manifest:
     )
 
 
-@functools.lru_cache(maxsize=4)
+LOADED: Loaded[tuple[ObjectStore, str], FaceModel] = Loaded(4)
+
+
 def load_face_model(store: ObjectStore, name: str) -> FaceModel:
     """The model of this name, its file's sha256 checked."""
+    return LOADED.get((store, name), lambda: _load(store, name))
+
+
+def _load(store: ObjectStore, name: str) -> FaceModel:
     manifest = registry.open_model(store, name, "generator")
     check_kind(manifest, False)
     kind = manifest.details["kind"]

@@ -19,7 +19,8 @@ from fairloop.serving.server import Server, Service
 from fairloop.serving.settings import ServerSettings
 from fairloop.store import ObjectStore
 from fairloop.v1 import generator_pb2, generator_pb2_grpc
-from services.generator import generate, recipes, regenerate, train
+from services.generator import face_model, generate, recipes, regenerate, train
+from services.generator.diffusion import loading
 from services.generator.diffusion.computing import computing_of
 from services.generator.face_model import publish_base
 from services.generator.preview import Previews
@@ -100,9 +101,18 @@ def methods(
         generate.make_method(store, pools, loaded, computing),
         regenerate.make_method(store, pools, computing),
         Method(
-            train.NAME, generator_pb2.FineTuneGeneratorRequest, validate, trainer="services.generator.train"
+            train.NAME,
+            generator_pb2.FineTuneGeneratorRequest,
+            validate,
+            trainer="services.generator.train",
+            unload=unload,
         ),
     ]
+
+
+def unload() -> int:
+    """Lets go of all networks that nobody draws with; says how many."""
+    return face_model.LOADED.unload() + loading.LOADED.unload()
 
 
 def load(settings: ServerSettings, store: ObjectStore) -> AnnotatorClient:

@@ -19,6 +19,7 @@ from fairloop.manifest import Manifest, download
 from fairloop.models import fetch
 from fairloop.pixels import UnreadableImage, fitted
 from fairloop.scratch import Scratch, scratch_folder
+from fairloop.serving.loaded import Loaded
 from fairloop.store import ObjectStore
 from services.recognizer import align, network, team
 from services.recognizer.dlib_embedder import DIMENSION, DlibPool
@@ -160,9 +161,15 @@ def publish_base(store: ObjectStore) -> Manifest:
     )
 
 
-@functools.lru_cache(maxsize=8)
+LOADED: Loaded[tuple[ObjectStore, str, int], Recogniser] = Loaded(8)
+
+
 def load_recogniser(store: ObjectStore, name: str, workers: int) -> Recogniser:
     """The model of this name, its files' sha256 checked."""
+    return LOADED.get((store, name, workers), lambda: _load(store, name, workers))
+
+
+def _load(store: ObjectStore, name: str, workers: int) -> Recogniser:
     manifest = registry.open_model(store, name, "recognizer")
     kind = manifest.details["kind"]
     if kind == "dlib":
@@ -175,11 +182,12 @@ def load_recogniser(store: ObjectStore, name: str, workers: int) -> Recogniser:
             "model", f"{name} is a {kind}; this version loads dlib, residual, iresnet and onnx"
         )
     alignment = str(manifest.details.get("alignment", "none"))
-    place = team.device(os.environ.get("FAIRLOOP_DEVICE", "auto"))
+    device = os.environ.get("FAIRLOOP_DEVICE", "auto")
+    place = team.device(device)
     with scratch_folder("model") as folder:
         path = download(store, manifest, folder)[0]
         if kind == "onnx":
-            graph = OnnxNetwork(path, workers, cuda=place.type == "cuda")
+            graph = OnnxNetwork(path, workers, device=device)
             return CropRecogniser(graph.embed, graph.layout.size, graph.layout.dimension, alignment)
         net = network.load(kind, path).to(place)
     return CropRecogniser(

@@ -20,7 +20,7 @@ from fairloop.store import ObjectStore
 from fairloop.v1 import recognizer_pb2, recognizer_pb2_grpc
 from services.recognizer import copies, embed, options, train
 from services.recognizer.quick import QuickCalls
-from services.recognizer.recognisers import publish_base
+from services.recognizer.recognisers import LOADED, publish_base
 from services.recognizer.threshold import model_threshold
 
 
@@ -100,6 +100,7 @@ def methods(loaded: None, settings: ServerSettings, store: ObjectStore, pools: P
             recognizer_pb2.FineTuneRecognizerRequest,
             validate,
             trainer="services.recognizer.train",
+            unload=LOADED.unload,
         ),
     ]
 

@@ -31,6 +31,7 @@ def test_after_a_kill_only_the_missing_images_are_drawn_and_the_dataset_is_the_s
         seed=7,
         dataset="datasets/drawn",
         request_id="undisturbed",
+        detached=True,  # looking at its progress renews no lease, and a busy machine takes minutes
     )
     services = Services(tmp_path, {**environment, "FAIRLOOP_THREADS": "1", "OMP_NUM_THREADS": "1"})
     try:

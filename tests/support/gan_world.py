@@ -72,6 +72,7 @@ def training(dataset: str, epochs: int, request_id: str = "", **options: object)
         gan=Gan(epochs=epochs, **small),  # type: ignore[arg-type]
         seed=6,
         request_id=request_id,
+        detached=True,  # looking at its progress renews no lease, and a busy machine takes minutes
     )
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from fairloop.errors import InvalidInput
-from fairloop.prompt_sets import playground, races, sweep, table
+from fairloop.prompt_sets import playground, profiles, races, sweep, table
 from fairloop.prompts import Prompt
 
 
@@ -45,6 +45,9 @@ def test_a_table_of_prompts_names_files_by_id() -> None:
     (item,) = table([Prompt("ceo", "A photo of a CEO of an important company")], 100)
     assert item.text == "A photo of a CEO of an important company"
     assert [str(item.path(n)) for n in (0, 99)] == ["ceo_0.png", "ceo_99.png"]
+    (tuned,) = profiles([Prompt("ceo", "A photo of a CEO of an important company")], 100)
+    assert (tuned.text, tuned.images) == (item.text, 100)
+    assert [str(tuned.path(n)) for n in (0, 99)] == ["ceo/profile_0.png", "ceo/profile_99.png"]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from fairloop.diffusion_models import (
 from fairloop.errors import Exhausted, FairloopError, InvalidInput, PreconditionFailed
 from fairloop.manifest import Manifest, read_part
 from fairloop.scratch import scratch_folder
+from fairloop.serving.loaded import Loaded, give_back
 from fairloop.store import ObjectStore
 from services.generator.diffusion.drawing import SCHEDULERS, Drawing
 from services.generator.profile import profile
@@ -53,7 +54,6 @@ KEPT_TEXTS = 128
 
 TEXT_CONFIG = "text_encoder/config.json"
 
-_LOADING = threading.Lock()
 _IMPORTING = threading.Lock()
 """The libraries import their parts lazily; two threads that do so at the same time meet half a module."""
 
@@ -161,11 +161,12 @@ def load_diffusion(store: ObjectStore, name: str, device: str, dtype: str) -> Di
 
     `InvalidInput` for a LoRA that does not fit its base, before anything of either is loaded.
     """
-    with _LOADING:  # two at the same time would need the memory twice
-        return _load(store, name, device, dtype)
+    return LOADED.get((store, name, device, dtype), lambda: _load(store, name, device, dtype))
 
 
-@functools.lru_cache(maxsize=2)
+LOADED: Loaded[tuple[ObjectStore, str, str, str], DiffusionModel] = Loaded(2)
+
+
 def _load(store: ObjectStore, name: str, device: str, dtype: str) -> DiffusionModel:
     model, base = open_diffusion(store, name)
     with scratch_folder("diffusion") as place:
@@ -219,6 +220,7 @@ def _load(store: ObjectStore, name: str, device: str, dtype: str) -> DiffusionMo
     if device == "cuda":
         pipe.unet.to(memory_format=torch.channels_last)
         pipe.vae.to(memory_format=torch.channels_last)
+    give_back()  # files on their way to the disk, and weights in another precision, took as much again
     return DiffusionModel(model, pipe, device, dtype, pipe.scheduler)
 
 
