@@ -72,13 +72,14 @@ class _Service:
         self.address = address
         self.flow_run = ""
         self.request_id = ""
-        target = address if ":///" in address else f"dns:///{address}"
+        target = address if "://" in address else f"dns:///{address}"
         options: list[tuple[str, Any]] = [
             ("grpc.service_config", _RETRIES),
             ("grpc.keepalive_time_ms", 30_000),
             # gRPC's own pauses grow to two minutes, which would outlast those who wait for a restart.
             ("grpc.initial_reconnect_backoff_ms", 200),
             ("grpc.max_reconnect_backoff_ms", 5_000),
+            ("grpc.dns_min_time_between_resolutions_ms", 2_000),  # or a replica that moved is away for 30 s
             ("grpc.max_receive_message_length", MESSAGE_BYTES),
             ("grpc.max_send_message_length", MESSAGE_BYTES),
         ]
@@ -185,9 +186,9 @@ class AnnotatorClient(InsideNetworks, _Service):
         super().__init__(name, address, token, tls)
         self.stub = annotator_pb2_grpc.AnnotatorServiceStub(self.channel)
 
-    def list_annotators(self) -> list[annotator_pb2.AnnotatorInfo]:
-        """The server's annotators with attributes and versions, of all pages."""
-        request = annotator_pb2.ListAnnotatorsRequest()
+    def list_annotators(self, *, loaded_only: bool = False) -> list[annotator_pb2.AnnotatorInfo]:
+        """The server's annotators, and the classifiers of its store unless `loaded_only`, of all pages."""
+        request = annotator_pb2.ListAnnotatorsRequest(loaded_only=loaded_only)
         found: list[annotator_pb2.AnnotatorInfo] = []
         while True:
             reply = self.call(self.stub.ListAnnotators, request)

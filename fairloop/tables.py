@@ -82,8 +82,14 @@ QUALITY = (
     "inter_eye_distance",
     "head_pose_yaw",
     "head_pose_roll",
+    "eyes_visible",
+    "mouth_occlusion_prevention",
+    "face_occlusion_prevention",
 )
 """Components of a face's quality, 0–1 and 1 best, by ISO/IEC 29794-5's names; a float32 column each."""
+
+LATER_QUALITY = QUALITY[6:]
+"""Components that annotation tables of the first release lack: readers do without their columns."""
 
 _GUESS_FIELDS: tuple[tuple[str, pa.DataType], ...] = (
     ("label", pa.string()),

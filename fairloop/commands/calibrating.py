@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from fairloop.commands.options import where
+from fairloop.commands.options import label_source, where
 
 
 @click.command()
@@ -46,18 +46,12 @@ def calibrate(
     version of the same annotators.
     """
     from fairloop.client import Client
-    from fairloop.commands.stored import resolved, teller
-    from fairloop.commands.surroundings import advised, surroundings
-    from fairloop.errors import FairloopError
+    from fairloop.commands.stored import ended, resolved
+    from fairloop.commands.surroundings import surroundings
     from fairloop.store import ObjectStore
-    from fairloop.v1 import annotator_pb2, common_pb2
+    from fairloop.v1 import annotator_pb2
 
-    wanted = []
-    for text in sources:
-        attribute, equals, annotator = text.partition("=")
-        if not (attribute and equals and annotator):
-            raise click.BadParameter(f"{text!r} is not ATTRIBUTE=ANNOTATOR", param_hint="--source")
-        wanted.append(common_pb2.LabelSource(attribute=attribute, annotator=annotator))
+    wanted = [label_source(text, "--source") for text in sources]
     with surroundings(state_folder, addresses), Client.from_environment() as client:
         request = annotator_pb2.CalibrateRequest(
             dataset=resolved(ObjectStore.from_environment(), dataset),
@@ -66,12 +60,8 @@ def calibrate(
             changes=changes,
             cropped=cropped,
         )
-        try:
-            operation = client.annotator.calibrate(request)
-            click.echo(f"{operation.name}: measuring on {request.dataset}", err=True)
-            found = operation.result(on_progress=teller())
-        except FairloopError as error:
-            raise advised(error, "annotator") from error
+        doing = f"measuring on {request.dataset}"
+        found = ended(lambda: client.annotator.calibrate(request), "annotator", doing)
     if as_json:
         click.echo(found.summary_json)
         return
@@ -109,26 +99,18 @@ def agree(
     The report lists the images that are worth a person's look, by name.
     """
     from fairloop.client import Client
-    from fairloop.commands.stored import teller
-    from fairloop.commands.surroundings import advised, surroundings
-    from fairloop.errors import FairloopError
-    from fairloop.v1 import common_pb2, metrics_pb2
+    from fairloop.commands.stored import ended
+    from fairloop.commands.surroundings import surroundings
+    from fairloop.v1 import metrics_pb2
 
     request = metrics_pb2.CompareAnnotatorsRequest(
         annotations=annotations, attributes=attributes, annotators=annotators, certainty=certainty
     )
     if by:
-        attribute, equals, annotator = by.partition("=")
-        if not (attribute and equals and annotator):
-            raise click.BadParameter(f"{by!r} is not ATTRIBUTE=ANNOTATOR", param_hint="--by")
-        request.groups.CopyFrom(common_pb2.LabelSource(attribute=attribute, annotator=annotator))
+        request.groups.CopyFrom(label_source(by, "--by"))
     with surroundings(state_folder, addresses), Client.from_environment() as client:
-        try:
-            operation = client.metrics.compare_annotators(request)
-            click.echo(f"{operation.name}: comparing {annotations}", err=True)
-            found = operation.result(on_progress=teller())
-        except FairloopError as error:
-            raise advised(error, "metrics") from error
+        doing = f"comparing {annotations}"
+        found = ended(lambda: client.metrics.compare_annotators(request), "metrics", doing)
     if as_json:
         click.echo(found.summary_json)
         return

@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 from fairloop.commands.options import where
-from fairloop.commands.stored import opened, resolved, state_dir, teller
-from fairloop.errors import DataLoss, FairloopError, PreconditionFailed
+from fairloop.commands.stored import ended, opened, resolved, state_dir
+from fairloop.errors import DataLoss, PreconditionFailed
 
 LOSSES = ("cross_entropy", "dag", "daw")
 CHANGES = ("blur", "brightness", "crop", "hue", "jpeg", "rotation")
@@ -78,7 +78,7 @@ def train_classifier(
     The model is an annotator: its name stands where annotators are named.
     """
     from fairloop.client import Client
-    from fairloop.commands.surroundings import advised, surroundings
+    from fairloop.commands.surroundings import surroundings
     from fairloop.store import ObjectStore
 
     request = _request(attribute, name, options)
@@ -88,12 +88,8 @@ def train_classifier(
         for field, value in named.items():
             if value:
                 setattr(request, field, resolved(store, value))
-        try:
-            operation = client.annotator.train_classifier(request)
-            click.echo(f"{operation.name}: training on {request.dataset}", err=True)
-            found = operation.result(on_progress=teller())
-        except FairloopError as error:
-            raise advised(error, "annotator") from error
+        doing = f"training on {request.dataset}"
+        found = ended(lambda: client.annotator.train_classifier(request), "annotator", doing)
     if as_json:
         click.echo(found.evaluation_json)
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fairloop.commands.options import where
+from fairloop.commands.options import label_source, where
 
 if TYPE_CHECKING:
     from fairloop.store import ObjectStore
@@ -114,11 +114,10 @@ def activations(
     SOURCE is a dataset, or activations/ID, of which only --csv is written.
     """
     from fairloop.client import Client
-    from fairloop.commands.stored import resolved, teller
-    from fairloop.commands.surroundings import advised, surroundings
-    from fairloop.errors import FairloopError
+    from fairloop.commands.stored import ended, resolved
+    from fairloop.commands.surroundings import surroundings
     from fairloop.store import ObjectStore
-    from fairloop.v1 import annotator_pb2, common_pb2
+    from fairloop.v1 import annotator_pb2
 
     if cropped and aligned:
         raise click.BadParameter("is one of the two", param_hint="--cropped, --aligned")
@@ -140,16 +139,12 @@ def activations(
             pooling=f"POOLING_{pool.upper()}",
             framing=f"FRAMING_{framing}",
             masks=[parse_mask(text) for text in masks],
-            groups=[common_pb2.LabelSource(attribute=a, annotator=w) for a, w in map(_split, groups)],
+            groups=[label_source(text, "--by") for text in groups],
             annotations=annotations,
         )
         with Client.from_environment() as client:
-            try:
-                operation = client.annotator.extract_activations(request)
-                click.echo(f"{operation.name}: looking inside {request.network}", err=True)
-                found = operation.result(on_progress=teller())
-            except FairloopError as error:
-                raise advised(error, "annotator") from error
+            doing = f"looking inside {request.network}"
+            found = ended(lambda: client.annotator.extract_activations(request), "annotator", doing)
         if as_json:
             from google.protobuf.json_format import MessageToDict
 
@@ -178,13 +173,6 @@ def parse_mask(text: str) -> annotator_pb2.UnitMask:
         raise click.BadParameter(
             f"{text!r} is not LAYER=UNITS[*FACTOR], such as layer4=0,4,7-9*0.5", param_hint="--mask"
         ) from error
-
-
-def _split(text: str) -> tuple[str, str]:
-    attribute, equals, annotator = text.partition("=")
-    if not (attribute and equals and annotator):
-        raise click.BadParameter(f"{text!r} is not ATTRIBUTE=ANNOTATOR", param_hint="--by")
-    return attribute, annotator
 
 
 def _tell(found: annotator_pb2.ExtractActivationsResult) -> None:

@@ -64,9 +64,8 @@ def leaks(
     Nothing is changed; the exit code is 0 whatever was found.
     """
     from fairloop.client import Client
-    from fairloop.commands.stored import resolved, teller
-    from fairloop.commands.surroundings import advised, surroundings
-    from fairloop.errors import FairloopError
+    from fairloop.commands.stored import ended, resolved
+    from fairloop.commands.surroundings import surroundings
     from fairloop.store import ObjectStore
     from fairloop.v1 import common_pb2, metrics_pb2
 
@@ -86,12 +85,8 @@ def leaks(
             ],
             thumbnails=options["thumbnails"],
         )
-        try:
-            operation = client.metrics.find_leaks(request)
-            click.echo(f"{operation.name}: comparing {request.dataset}", err=True)
-            found = operation.result(on_progress=teller())
-        except FairloopError as error:
-            raise advised(error, "metrics") from error
+        doing = f"comparing {request.dataset}"
+        found = ended(lambda: client.metrics.find_leaks(request), "metrics", doing)
     if as_json:
         click.echo(found.summary_json)
         return

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fairloop.commands.surroundings import STATE
+
+if TYPE_CHECKING:
+    from fairloop.v1.common_pb2 import LabelSource
 
 
 def where(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,3 +36,13 @@ def where(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def label_source(text: str, option: str) -> LabelSource:
+    """The label source of an option's ATTRIBUTE=ANNOTATOR; `click.BadParameter` names the option."""
+    from fairloop.v1 import common_pb2
+
+    attribute, equals, annotator = text.partition("=")
+    if not (attribute and equals and annotator):
+        raise click.BadParameter(f"{text!r} is not ATTRIBUTE=ANNOTATOR", param_hint=option)
+    return common_pb2.LabelSource(attribute=attribute, annotator=annotator)

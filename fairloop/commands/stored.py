@@ -6,16 +6,21 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from fairloop import names
-from fairloop.commands.surroundings import STATE, surroundings
-from fairloop.errors import InvalidInput, NotFound
+from fairloop.commands.surroundings import STATE, advised, surroundings
+from fairloop.errors import FairloopError, InvalidInput, NotFound
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from fairloop.operation import Operation
     from fairloop.store import ObjectStore
+
+R = TypeVar("R", bound="Message")
 
 LINE_SECONDS = 2.0
 """Between lines of progress."""
@@ -81,3 +86,16 @@ def teller(stream: Callable[[str], None] = lambda text: click.echo(text, err=Tru
             stream(str(progress))
 
     return tell
+
+
+def ended(start: Callable[[], Operation[R]], service: str, doing: str) -> R:
+    """The result of an operation of a service, waited for; its name, what it is `doing` and how far are told.
+
+    Errors leave with what to do about them.
+    """
+    try:
+        operation = start()
+        click.echo(f"{operation.name}: {doing}", err=True)
+        return operation.result(on_progress=teller())
+    except FairloopError as error:
+        raise advised(error, service) from error

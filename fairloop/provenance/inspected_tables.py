@@ -26,12 +26,14 @@ from fairloop.manifest import Manifest, Part
 from fairloop.provenance import lineage
 from fairloop.store import ObjectStore
 from fairloop.tables import (
+    LATER_QUALITY,
     annotation_schema,
     canonical_json,
     content_sha256,
     copies_text,
     embedding_schema,
     prediction_schema,
+    quality_column,
 )
 
 Problem = tuple[str, str]
@@ -244,7 +246,8 @@ class TableLooker:
     def _schema(self, found: pa.Schema) -> pa.Schema:
         if self._kind == "annotations":
             guesses = [(str(a), str(who)) for a, who in self._found.details.get("guesses", ())]
-            return annotation_schema(guesses)
+            later = {quality_column(name) for name in LATER_QUALITY} - set(found.names)
+            return pa.schema([field for field in annotation_schema(guesses) if field.name not in later])
         if self._kind == "predictions":
             return prediction_schema()
         place = found.get_field_index("embedding")

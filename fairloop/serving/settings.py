@@ -100,7 +100,7 @@ class ServerSettings(BaseSettings):
     annotators: str = Field(
         "", description="Annotators to load, by comma; default: those that need no extra package."
     )
-    detector: Literal["dlib_hog", "dlib_mmod", "scrfd"] = Field(
+    detector: Literal["dlib_hog", "dlib_mmod", "scrfd", "scrfd_106"] = Field(
         "dlib_hog", description="Detector of the annotator: dlib's HOG or CNN, or InsightFace's SCRFD."
     )
     annotator_address: str = Field(

@@ -89,36 +89,44 @@ class UnavailableAnnotator(_message.Message):
     def __init__(self, name: _Optional[str] = ..., attributes: _Optional[_Iterable[str]] = ..., description: _Optional[str] = ..., remedy: _Optional[str] = ...) -> None: ...
 
 class AnnotatorInfo(_message.Message):
-    __slots__ = ("name", "version", "attributes", "description", "weights")
+    __slots__ = ("name", "version", "attributes", "description", "weights", "labels", "terms")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     attributes: _containers.RepeatedScalarFieldContainer[str]
     description: str
     weights: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., attributes: _Optional[_Iterable[str]] = ..., description: _Optional[str] = ..., weights: _Optional[_Iterable[str]] = ...) -> None: ...
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    terms: _containers.RepeatedCompositeFieldContainer[_common_pb2.LicenceTerms]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., attributes: _Optional[_Iterable[str]] = ..., description: _Optional[str] = ..., weights: _Optional[_Iterable[str]] = ..., labels: _Optional[_Iterable[str]] = ..., terms: _Optional[_Iterable[_Union[_common_pb2.LicenceTerms, _Mapping]]] = ...) -> None: ...
 
 class ListAnnotatorsRequest(_message.Message):
-    __slots__ = ("page_size", "page_token")
+    __slots__ = ("page_size", "page_token", "loaded_only")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    LOADED_ONLY_FIELD_NUMBER: _ClassVar[int]
     page_size: int
     page_token: str
-    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    loaded_only: bool
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., loaded_only: _Optional[bool] = ...) -> None: ...
 
 class ListAnnotatorsResponse(_message.Message):
-    __slots__ = ("annotators", "next_page_token", "unavailable")
+    __slots__ = ("annotators", "next_page_token", "unreadable", "unavailable")
     ANNOTATORS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    UNREADABLE_FIELD_NUMBER: _ClassVar[int]
     UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
     annotators: _containers.RepeatedCompositeFieldContainer[AnnotatorInfo]
     next_page_token: str
+    unreadable: int
     unavailable: _containers.RepeatedCompositeFieldContainer[UnavailableAnnotator]
-    def __init__(self, annotators: _Optional[_Iterable[_Union[AnnotatorInfo, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., unavailable: _Optional[_Iterable[_Union[UnavailableAnnotator, _Mapping]]] = ...) -> None: ...
+    def __init__(self, annotators: _Optional[_Iterable[_Union[AnnotatorInfo, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., unreadable: _Optional[int] = ..., unavailable: _Optional[_Iterable[_Union[UnavailableAnnotator, _Mapping]]] = ...) -> None: ...
 
 class ImageItem(_message.Message):
     __slots__ = ("item_id", "image")

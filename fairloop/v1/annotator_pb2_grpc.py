@@ -83,7 +83,8 @@ class AnnotatorServiceServicer:
     """
 
     def ListAnnotators(self, request, context):
-        """The annotators of this server with their attributes and versions.
+        """The annotators of this server with their attributes and versions, and the
+        classifiers of its store, which it loads when they are asked for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,6 +60,22 @@ class Use(_message.Message):
     acknowledge: str
     def __init__(self, policy: _Optional[str] = ..., acknowledge: _Optional[str] = ...) -> None: ...
 
+class LicenceTerms(_message.Message):
+    __slots__ = ("licence", "commercial", "derivatives", "redistribution", "consent", "purpose")
+    LICENCE_FIELD_NUMBER: _ClassVar[int]
+    COMMERCIAL_FIELD_NUMBER: _ClassVar[int]
+    DERIVATIVES_FIELD_NUMBER: _ClassVar[int]
+    REDISTRIBUTION_FIELD_NUMBER: _ClassVar[int]
+    CONSENT_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    licence: str
+    commercial: str
+    derivatives: str
+    redistribution: str
+    consent: str
+    purpose: str
+    def __init__(self, licence: _Optional[str] = ..., commercial: _Optional[str] = ..., derivatives: _Optional[str] = ..., redistribution: _Optional[str] = ..., consent: _Optional[str] = ..., purpose: _Optional[str] = ...) -> None: ...
+
 class OperationMetadata(_message.Message):
     __slots__ = ("method", "state", "attempt", "owner", "stage", "done", "total", "unit", "rate", "eta_seconds", "create_time", "update_time", "measures", "caller", "flow_run")
     class MeasuresEntry(_message.Message):

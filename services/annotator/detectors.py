@@ -52,6 +52,12 @@ DETECTORS: Mapping[str, Entry] = {
         extra="insightface",
         modules=("insightface", "cv2"),
     ),
+    "scrfd_106": Entry(
+        "services.annotator.scrfd_106:Scrfd106Detector",
+        ("insightface-scrfd", "insightface-2d106det"),
+        extra="insightface",
+        modules=("insightface", "cv2"),
+    ),
 }
 """Every detector by the name that FAIRLOOP_DETECTOR uses."""
 

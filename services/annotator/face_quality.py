@@ -1,9 +1,9 @@
 """Components of a face's quality, each 0–1 and 1 best, under the names of ISO/IEC 29794-5.
 
 They say what is wrong with a picture; `quality` in the table is one number from
-sharpness, size and detection, and stays what it was. Occlusion is not among
-them: it takes a network that knows what covers a face, and the symmetry of the
-two halves, which needs none, does not tell a hand from a turned head.
+sharpness, size and detection, and stays what it was. Pitch is not among them:
+five landmarks do not show it. What the standard calls occlusion is measured by
+what can be seen, not by a network that knows what covers faces (`occlusion.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.annotator.detector import Detection
+from services.annotator.face import Face
+from services.annotator.occlusion import seen
 
 # The sharpness (`scene.sharpness`) of a photograph in focus: t1.jpg of insightface has .010–.015.
 SHARP = 0.01
@@ -41,9 +43,13 @@ def components(pixels: NDArray[np.uint8], found: Detection, scene: Mapping[str, 
     - `inter_eye_distance`: full from 90 pixels on.
     - `head_pose_yaw`: 1 frontal, 0 from the half profile on, linear in the
       nose's offset; `head_pose_roll`: the squared cosine of the eye line's angle.
+    - `eyes_visible`: how clearly the less visible eye shows; `mouth_occlusion_prevention`:
+      the same of the mouth; `face_occlusion_prevention`: the mean of both eyes,
+      nose and mouth.
     """
     eyes = found.landmarks[:4].reshape(2, 2, 2).mean(axis=1)
     luma = _luma(pixels, found.box)
+    visible = seen(Face(pixels, found.box, found.landmarks))
     return {
         "sharpness": min(1.0, scene["sharpness"] / SHARP),
         "under_exposure_prevention": float((luma > DARKEST).mean()) if luma.size else 0.0,
@@ -51,6 +57,9 @@ def components(pixels: NDArray[np.uint8], found: Detection, scene: Mapping[str, 
         "inter_eye_distance": min(1.0, float(np.linalg.norm(eyes[1] - eyes[0])) / FULL_EYE_DISTANCE),
         "head_pose_yaw": max(0.0, 1 - abs(scene["yaw"]) / HALF_PROFILE),
         "head_pose_roll": max(0.0, float(np.cos(np.radians(scene["roll"])))) ** 2,
+        "eyes_visible": min(visible["right_eye"], visible["left_eye"]),
+        "mouth_occlusion_prevention": visible["mouth"],
+        "face_occlusion_prevention": sum(visible.values()) / len(visible),
     }
 
 

@@ -8,8 +8,6 @@ of torch: their layers cannot be watched.
 from __future__ import annotations
 
 import functools
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,6 +21,7 @@ from fairloop.manifest import Manifest
 from fairloop.models import fetch
 from fairloop.pixels import fitted
 from fairloop.scratch import scratch_folder
+from fairloop.serving.loaded import Loaded
 from fairloop.store import ObjectStore
 from fairloop.tables import Guess
 from services.annotator import classifier, detectors
@@ -165,8 +164,7 @@ class Networks:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[str, Network] = OrderedDict()
+        self._kept: Loaded[str, Network] = Loaded(KEPT)
 
     def get(self, name: str) -> Network:
         """The network of an annotator or of a model version, its layers found.
@@ -176,13 +174,11 @@ class Networks:
         installed, `NotFound` for a model that is not stored or weights that are
         not here.
         """
-        with self._lock:
-            if name not in self._kept:
-                self._kept[name] = self._loaded(name)
-                while len(self._kept) > KEPT:
-                    self._kept.popitem(last=False)
-            self._kept.move_to_end(name)
-            return self._kept[name]
+        return self._kept.get(name, lambda: self._loaded(name))
+
+    def unload(self) -> int:
+        """Lets go of the networks that nobody looks into; says how many."""
+        return self._kept.unload()
 
     def weights(self, name: str) -> tuple[str, ...]:
         """Entries of the catalogue behind what a network sees, the detector's included; loads nothing."""

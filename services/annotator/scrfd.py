@@ -9,6 +9,7 @@ them in the square that its own detector would have drawn around SCRFD's eyes.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +24,8 @@ from fairloop.tables import content_id
 from services.annotator.detector import Detection, Detector
 from services.annotator.onnx_session import open_session
 
+Box = tuple[float, float, float, float]
+
 SIDE = 640
 THRESHOLD = 0.5
 # Where the middle of the eyes lies in dlib's boxes, and how far apart the eyes are, in parts of the side:
@@ -31,22 +34,45 @@ EYES = (0.47, 0.33)
 EYE_DISTANCE = 0.39
 
 
+class Scrfd:
+    """The network alone. `digest` is the sha256 of its file, `rule` how it is run."""
+
+    rule: Mapping[str, object] = {"side": SIDE, "threshold": THRESHOLD}
+
+    def __init__(self, network: Path) -> None:
+        """Loads a detector with key points; `InvalidInput` when the file is another thing."""
+        widths = [*[1] * 3, *[4] * 3, *[10] * 3]
+        session = open_session(network, [None, 3, None, None], [[None, width] for width in widths])
+        self._network = SCRFD(model_file=str(network), session=session)
+        self._network.prepare(-1, det_thresh=THRESHOLD, input_size=(SIDE, SIDE))
+        with network.open("rb") as file:
+            self.digest = hashlib.file_digest(file, "sha256").hexdigest()
+
+    def faces(self, turned: NDArray[np.uint8]) -> list[tuple[Box, float, NDArray[np.float32]]]:
+        """Box, score of 0.5–1 and key points of each face in pixels (H, W, 3), blue first; largest first."""
+        boxes, points = self._network.detect(turned, input_size=(SIDE, SIDE))
+        found = []
+        for (left, top, right, bottom, score), five in zip(boxes.tolist(), points, strict=True):
+            found.append(((left, top, right, bottom), score, five))
+        return sorted(found, key=lambda one: (-(one[0][2] - one[0][0]) * (one[0][3] - one[0][1]), one[0]))
+
+
+def blue_first(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The channels as OpenCV reads them, which is how insightface takes them."""
+    return np.ascontiguousarray(pixels[:, :, ::-1])
+
+
 class ScrfdDetector:
     """The detector `scrfd`. `version` identifies its weights, the predictor's and the constants here."""
 
     name = "scrfd"
 
     def __init__(self, network: Path, landmarks: Path) -> None:
-        """Loads a detector with key points; `InvalidInput` when a file is another thing."""
-        widths = [*[1] * 3, *[4] * 3, *[10] * 3]
-        session = open_session(network, [None, 3, None, None], [[None, width] for width in widths])
+        """Loads both; `InvalidInput` when a file is another thing."""
         self._landmarks = Detector(landmarks)
-        self._network = SCRFD(model_file=str(network), session=session)
-        self._network.prepare(-1, det_thresh=THRESHOLD, input_size=(SIDE, SIDE))
-        with network.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        rule = {"side": SIDE, "threshold": THRESHOLD, "eyes": [*EYES, EYE_DISTANCE]}
-        self.version = content_id(digest, self._landmarks.version, rule)
+        self._scrfd = Scrfd(network)
+        rule = {**Scrfd.rule, "eyes": [*EYES, EYE_DISTANCE]}
+        self.version = content_id(self._scrfd.digest, self._landmarks.version, rule)
 
     @classmethod
     def load(cls) -> Self:
@@ -55,15 +81,10 @@ class ScrfdDetector:
 
     def detect(self, pixels: NDArray[np.uint8]) -> list[Detection]:
         """All faces of uint8 (H, W, 3) pixels, the largest first; `score` is SCRFD's, 0.5–1."""
-        # insightface takes the channels as OpenCV reads them.
-        boxes, points = self._network.detect(
-            np.ascontiguousarray(pixels[:, :, ::-1]), input_size=(SIDE, SIDE)
-        )
-        found = []
-        for (left, top, right, bottom, score), five in zip(boxes.tolist(), points, strict=True):
-            landmarks = self._landmarks.points(pixels, square(five))
-            found.append(Detection((left, top, right, bottom), landmarks, score))
-        return sorted(found, key=lambda face: (-face.area, face.box))
+        return [
+            Detection(box, self._landmarks.points(pixels, square(five)), score)
+            for box, score, five in self._scrfd.faces(blue_first(pixels))
+        ]
 
     def whole(self, pixels: NDArray[np.uint8]) -> list[Detection]:
         """The whole image as one face, as `Detector.whole`."""

@@ -13,7 +13,6 @@ from fairloop.serving.context import current
 from fairloop.serving.inline_images import check_items
 from fairloop.serving.methods import Method, Pools
 from fairloop.serving.operations_servicer import started
-from fairloop.serving.pages import page
 from fairloop.serving.server import Server, Service
 from fairloop.serving.settings import ServerSettings
 from fairloop.store import ObjectStore
@@ -21,7 +20,8 @@ from fairloop.tables import FaceRow
 from fairloop.v1 import annotator_pb2, annotator_pb2_grpc
 from services.annotator import activations, annotate, calibrate, train
 from services.annotator.engine import Chosen, Engine
-from services.annotator.messages import annotated_image, annotator_info, face_policy, layer_list, unavailable
+from services.annotator.listing import annotator_list
+from services.annotator.messages import annotated_image, annotator_info, face_policy, layer_list
 from services.annotator.networks import networks_of
 from services.annotator.registry import DEFAULT
 
@@ -40,14 +40,7 @@ class AnnotatorServicer(annotator_pb2_grpc.AnnotatorServiceServicer):
     async def ListAnnotators(  # noqa: N802
         self, request: annotator_pb2.ListAnnotatorsRequest, context: Any
     ) -> annotator_pb2.ListAnnotatorsResponse:
-        annotators, token = page(
-            self._engine.select(()).annotators, request.page_size, request.page_token, lambda a: a.name
-        )
-        return annotator_pb2.ListAnnotatorsResponse(
-            annotators=[annotator_info(a, self._engine.description(a.name)) for a in annotators],
-            next_page_token=token,
-            unavailable=() if request.page_token else unavailable(self._engine.names()),
-        )
+        return await self._server.pools.io(annotator_list, self._engine, self._server.store, request)
 
     async def AnnotateImages(  # noqa: N802
         self, request: annotator_pb2.AnnotateImagesRequest, context: Any
@@ -136,7 +129,7 @@ def methods(engine: Engine, settings: ServerSettings, store: ObjectStore, pools:
         annotate.make_method(engine, store, pools),
         calibrate.make_method(engine, store, pools),
         activations.make_method(engine, networks_of(store), store, pools),
-        train.make_method(store, pools),
+        train.make_method(store, pools, networks_of(store).unload),
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -345,8 +345,8 @@ def curve_file(result: Result) -> bytes:
     return sink.getvalue()
 
 
-def make_method(store: ObjectStore, pools: Pools) -> Method:
-    """The method as a server has it: it checks requests, and leaves the work to this process."""
+def make_method(store: ObjectStore, pools: Pools, unload: Callable[[], int]) -> Method:
+    """The method as a server has it: it checks requests, `unload`s, and leaves the work to this process."""
 
     async def validate(request: annotator_pb2.TrainClassifierRequest) -> None:
         classifier_options.check(request)
@@ -359,7 +359,13 @@ def make_method(store: ObjectStore, pools: Pools) -> Method:
             kinds = (classifier.KIND, classifier.BASE_KIND)
             await pools.io(classifier.opened, store, request.base, "base", kinds)
 
-    return Method(NAME, annotator_pb2.TrainClassifierRequest, validate, trainer="services.annotator.train")
+    return Method(
+        NAME,
+        annotator_pb2.TrainClassifierRequest,
+        validate,
+        trainer="services.annotator.train",
+        unload=unload,
+    )
 
 
 if __name__ == "__main__" and not launcher.rank():  # of several, the first says that one is enough

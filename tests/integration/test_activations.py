@@ -2,130 +2,40 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from scipy.stats import ttest_ind
 from sklearn.metrics import roc_auc_score
-from torchvision.models import resnet34
 
 from fairloop import erasure, registry
 from fairloop.activations import Opened, opened
-from fairloop.cli import main
-from fairloop.client import AnnotatorClient
-from fairloop.dataset import Dataset, DatasetWriter, Image
 from fairloop.errors import InvalidInput, NotFound, PreconditionFailed
-from fairloop.manifest import Terms
-from fairloop.models import entry, fetch, local_path, put
 from fairloop.pixels import fitted
 from fairloop.provenance.inspection import inspect
-from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS, read_table
 from fairloop.v1 import annotator_pb2 as pb
 from fairloop.v1.annotator_pb2 import AnnotateRequest
 from fairloop.v1.common_pb2 import LabelSource
-from services.annotator import classifier, classifier_network, fairface_network
+from services.annotator import classifier, classifier_network
 from services.annotator.clip import ClipS1
-from services.annotator.images import decode
 from services.annotator.inside import look_inside
 from services.annotator.networks import Networks
 from services.recognizer import residual
-from tests.support.bucket import own_bucket
-from tests.support.faces import pngs
-from tests.support.processes import start_service
+from tests.support.activation_world import GENDERS, IMAGES, SMALL, SUBJECTS, World, activation_world
 from tests.support.tiny_annotators import clip_folder
 
-SUBJECTS, IMAGES = 12, 2
-GENDERS = ("female", "male")
 GIVEN = LabelSource(attribute="gender", annotator="given")
-SMALL = residual.Shape(size=32, widths=(4, 6, 8, 8), depths=(0, 1, 1, 1), embedding=10)
-
-
-@dataclass
-class World:
-    client: AnnotatorClient
-    store: ObjectStore
-    environment: dict[str, str]
-    dataset: Dataset
-    few: Dataset
-    """Two people of it: FairFace takes long."""
-    recogniser: str
-    net: residual.Residual
-    fairface: Path
-
-    def pixels(self) -> list[np.ndarray]:
-        """Of all images but the last, which is none; those of the few come first."""
-        return [decode(data) for _, data in self.dataset.images(0, SUBJECTS * IMAGES)]
-
-    def extract(self, **fields: object) -> pb.ExtractActivationsResult:
-        request = pb.ExtractActivationsRequest(**{"dataset": self.dataset.name, **fields})  # type: ignore[arg-type]
-        return self.client.extract_activations(request).result(120)
-
-    def command(self, words: str) -> str:
-        """What `fairloop` prints on standard output."""
-        runner = CliRunner(env={**self.environment, "FAIRLOOP_ANNOTATOR_ADDRESS": self.client.address})
-        ran = runner.invoke(main, words.split(), catch_exceptions=False)
-        assert ran.exit_code == 0, ran.output
-        return ran.stdout
-
-
-def dataset_of(store: ObjectStore, name: str, subjects: int) -> Dataset:
-    """Rendered faces, two of each person, who came with a gender; one file that is no image."""
-    writer = DatasetWriter(store, name, terms=(Terms(licence="MIT"),))
-    for subject, files in enumerate(pngs(SUBJECTS, IMAGES, 5)[:subjects]):
-        for data in files:
-            labels = {"gender": GENDERS[subject % 2], "file": f"faces/{subject}.png"}
-            writer.add(Image(data, 64, 64, "png", f"test:{subject}", labels=labels, source="synthetic"))
-    writer.add(Image(b"no picture", 64, 64, "png", "test:nobody", labels={"gender": "male"}))
-    return writer.finish()
 
 
 @pytest.fixture(scope="module")
 def world(s3: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """An annotator's server with FairFace's architecture, and a small recogniser in its store."""
-    folder = tmp_path_factory.mktemp("activations")
-    landmarks = fetch("dlib-landmarks-5")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FAIRLOOP_CACHE", str(folder / "cache"))
-        path = local_path(entry("dlib-landmarks-5"))
-        path.parent.mkdir(parents=True)
-        path.symlink_to(landmarks)
-        torch.manual_seed(7)
-        torch.save(resnet34(weights=None, num_classes=18).state_dict(), folder / "net.pt")
-        put("fairface-7", folder / "net.pt")
-    environment, store = own_bucket(s3)
-    torch.manual_seed(2)
-    net = residual.Residual(SMALL).eval()
-    residual.save(net, folder / "net.safetensors")
-    recogniser = registry.publish(
-        store,
-        "models/small",
-        {"recogniser.safetensors": (folder / "net.safetensors").read_bytes()},
-        service="recognizer",
-        kind="residual",
-        description="small",
-        terms=(Terms(licence="Apache-2.0"),),
-        details={"alignment": "none", "size": 32, "dimension": 10},
-    ).name
-    variables = {
-        **environment,
-        "FAIRLOOP_CACHE": str(folder / "cache"),
-        "FAIRLOOP_ANNOTATORS": "ita",
-        "FAIRLOOP_THREADS": "1",
-        "FAIRLOOP_DEVICE": "cpu",
-    }
-    process, address = start_service("services.annotator", folder, variables)
-    client = AnnotatorClient("annotator", address)
-    datasets = dataset_of(store, "datasets/faces", SUBJECTS), dataset_of(store, "datasets/few", 2)
-    yield World(client, store, environment, *datasets, recogniser, net, folder / "net.pt")
-    process.stop()
+    with activation_world(s3, tmp_path_factory.mktemp("activations"), {}) as made:
+        yield made
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -150,14 +60,7 @@ def answers(table: Opened, layer: str) -> np.ndarray:
     return np.array([none if row is None else row for row in rows], np.float32)
 
 
-def test_layers_of_annotators_and_of_recognisers_are_listed_with_their_shapes(world: World) -> None:
-    found = world.client.list_layers("fairface")
-    layers = {layer.name: layer for layer in found.layers}
-    assert found.network.startswith("fairface@")
-    assert list(found.input_shape) == [3, 224, 224]
-    assert list(layers["avgpool"].shape) == [512, 1, 1]
-    assert (layers["layer4.2.conv2"].type, list(layers["layer4.2.conv2"].shape)) == ("Conv2d", [512, 7, 7])
-    assert (layers["fc"].units, layers["fc"].parameters) == (18, 512 * 18 + 18)
+def test_layers_of_a_recogniser_are_listed_with_their_shapes(world: World) -> None:
     small = {layer.name: list(layer.shape) for layer in world.client.list_layers(world.recogniser).layers}
     assert (small["stage3"], small["head.2"]) == ([8, 4, 4], [10])
     lines = world.command("layers models/small").splitlines()
@@ -217,38 +120,6 @@ def test_answers_are_those_of_a_forward_pass_by_hand_and_an_unreadable_file_is_a
         assert (table.layers[0].shape, table.layers[0].pooling) == ((8, 4, 4), "mean")
 
 
-def test_fairfaces_avgpool_is_512_columns_of_what_torchvisions_network_gives(
-    world: World, tmp_path: Path
-) -> None:
-    path = tmp_path / "fairface_activations.csv"
-    said = world.command(
-        f"activations {world.few.name} --network fairface --layer avgpool --aligned --csv {path}"
-    )
-    table = said.splitlines()[-2].split(": ")[0]
-    assert world.command(f"activations {table} --csv {tmp_path / 'again.csv'}") == ""
-    assert (tmp_path / "again.csv").read_bytes() == path.read_bytes()
-    header, *rows = path.read_text().splitlines()
-    assert header.split(",") == ["", "image_paths", *map(str, range(512))]
-    assert [row.split(",")[:2] for row in rows[:3]] == [
-        ["0", "faces/0.png"],
-        ["1", "faces/0.png"],
-        ["2", "faces/1.png"],
-    ]
-    assert len(rows) == 2 * IMAGES
-    network = resnet34(weights=None, num_classes=18).eval()
-    network.load_state_dict(torch.load(world.fairface, weights_only=True))
-    with torch.no_grad():
-        x = fairface_network.network_input(world.pixels()[:2])
-        whole = torch.nn.Sequential(*list(network.children())[:-1])(x).flatten(1).numpy()
-    first = np.array([[float(cell) for cell in row.split(",")[2:]] for row in rows[:2]])
-    np.testing.assert_allclose(first, whole, rtol=1e-3, atol=1e-4)
-    assert json.loads((tmp_path / "fairface_activations.shapes.json").read_text())["avgpool"]["shape"] == [
-        512,
-        1,
-        1,
-    ]
-
-
 def test_an_unknown_layer_is_refused_before_anything_is_stored_and_the_layers_are_named(
     world: World,
 ) -> None:
@@ -287,25 +158,6 @@ def test_masks_change_what_a_forward_pass_with_them_changes_and_ones_change_noth
     assert effects["gender=female by given"].images == women.sum()
     ones = world.extract(network=world.recogniser, masks=[pb.UnitMask(layer="stage3", values=[1.0] * 128)])
     assert ones.effects[0].mean_cosine == pytest.approx(1, abs=1e-6)
-
-
-def test_an_annotators_predictions_are_given_before_and_after_and_what_changed_is_counted(
-    world: World,
-) -> None:
-    masks = [pb.UnitMask(layer="avgpool", units=range(512))]
-    found = world.extract(dataset=world.few.name, network="fairface", masks=masks, framing=pb.FRAMING_CROPPED)
-    network = resnet34(weights=None, num_classes=18)
-    network.load_state_dict(torch.load(world.fairface, weights_only=True))
-    # Silenced, the last layer gives its bias for every face: FairFace's order is male, female.
-    bias = network.fc.bias.detach().numpy()
-    label = ("male", "female")[int(bias[7:9].argmax())]
-    with opened(world.store, found.activations) as table:
-        (rows,) = table.groups(["perceived_gender.label", "perceived_gender.masked_label"])
-    before, after = (rows[f"perceived_gender.{name}"].to_pylist()[:-1] for name in ("label", "masked_label"))
-    assert after == [label] * len(after)
-    effect = next(one for one in found.effects if one.attribute == "gender")
-    assert (effect.images, effect.changed) == (len(before), sum(one != label for one in before))
-    assert effect.low <= effect.changed / effect.images <= effect.high
 
 
 def test_a_classifier_of_the_store_is_looked_into_and_silenced_units_leave_it_its_bias(

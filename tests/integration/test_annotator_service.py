@@ -6,27 +6,30 @@ import io
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision.models import resnet34
 
+from fairloop import registry as resources
 from fairloop.client import AnnotatorClient
 from fairloop.dataset import DatasetWriter
 from fairloop.dataset import Image as Stored
 from fairloop.errors import InvalidInput, PreconditionFailed
-from fairloop.models import entry, fetch, local_path, put
+from fairloop.manifest import Terms
+from fairloop.models import fetch
 from fairloop.store import ObjectStore
 from fairloop.table_store import ANNOTATIONS, read_table
 from fairloop.taxonomy import values
 from fairloop.v1 import annotator_pb2, common_pb2
-from services.annotator import registry
+from services.annotator import classifier, classifier_network, registry
 from services.annotator.describe import chosen
 from services.annotator.detector import Detection
 from tests.support.bucket import own_bucket
+from tests.support.fairface_weights import fairface_cache
 from tests.support.processes import start_service
 
 LARGEST, CENTRAL, ALL, REFUSE = (
@@ -57,22 +60,14 @@ class Served:
 def served(s3: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """An annotator server with `fairface` and `ita`, on weights that a person put in place."""
     folder = tmp_path_factory.mktemp("annotator")
-    landmarks = fetch("dlib-landmarks-5")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FAIRLOOP_CACHE", str(folder / "cache"))
-        path = local_path(entry("dlib-landmarks-5"))
-        path.parent.mkdir(parents=True)
-        path.symlink_to(landmarks)
-        torch.manual_seed(7)
-        torch.save(resnet34(weights=None, num_classes=18).state_dict(), folder / "net.pt")
-        put("fairface-7", folder / "net.pt")
+    cache, _ = fairface_cache(folder)
     environment, store = own_bucket(s3)
     process, address = start_service(
         "services.annotator",
         folder,
         {
             **environment,
-            "FAIRLOOP_CACHE": str(folder / "cache"),
+            **cache,
             "FAIRLOOP_ANNOTATORS": "fairface,ita",
             "FAIRLOOP_THREADS": "1",
             "FAIRLOOP_DEVICE": "cpu",
@@ -199,6 +194,55 @@ def test_what_is_not_loaded_is_listed_with_what_would_load_it_and_refused_when_n
     assert "FAIRLOOP_ANNOTATORS" in others["deepface"].remedy
     with pytest.raises(InvalidInput, match=r"'deepface' is not loaded here \(.*FAIRLOOP_ANNOTATORS"):
         served.describe(nobody, LARGEST, ("deepface",))
+
+
+def test_a_classifier_is_listed_and_answers_as_soon_as_it_stands_in_the_store(
+    served: Served, tmp_path: Path, nobody: bytes
+) -> None:
+    """Its answer is that of its weights: a head that only has a bias says the same of every face."""
+    net = classifier_network.Classifier(classifier_network.ARCHITECTURES["resnet_small"]).eval()
+    with torch.no_grad():
+        net.head.fc.weight.zero_()
+        net.head.fc.bias.copy_(torch.tensor([0.0, np.log(3.0)]))
+    meaning = classifier_network.Meaning("race", ("white", "indian"), "none")
+    classifier_network.save(net, meaning, tmp_path / classifier.FILE)
+    weights = (tmp_path / classifier.FILE).read_bytes()
+
+    def publish(name: str, kind: str = classifier.KIND, **details: object) -> str:
+        about = {"service": "annotator", "kind": kind, "description": name}
+        terms = (Terms(licence="CC BY 4.0", commercial="no"),)
+        files = {classifier.FILE: weights}
+        return resources.publish(
+            served.store, f"models/{name}", files, **about, terms=terms, details=details
+        ).name
+
+    model = publish("two-races", attribute="race", classes=["white", "indian"])
+    publish("base", classifier.BASE_KIND)
+    publish("of-nothing", attribute="beauty", classes=["yes"])
+    reply = served.client.call(served.client.stub.ListAnnotators, annotator_pb2.ListAnnotatorsRequest())
+    assert [one.name for one in reply.annotators] == ["fairface", "ita", model]
+    listed = reply.annotators[2]
+    assert (listed.version, listed.attributes, listed.labels) == (
+        model.rsplit("/", 1)[1],
+        ["race"],
+        ["white", "indian"],
+    )
+    assert [(one.licence, one.commercial, one.consent) for one in listed.terms] == [
+        ("CC BY 4.0", "no", "unknown")
+    ]
+    assert reply.unreadable == 1
+    item = annotator_pb2.ImageItem(item_id="one", image=nobody)
+    request = annotator_pb2.AnnotateImagesRequest(images=[item], annotators=[model], cropped=True)
+    (guess,) = served.client.annotate_images(request).images[0].face.perceived
+    found = dict(zip(values("race"), guess.probabilities, strict=True))
+    assert guess.label == "indian"
+    assert found.pop("white") == pytest.approx(0.25, abs=1e-6)
+    assert found.pop("indian") == pytest.approx(0.75, abs=1e-6)
+    assert set(found.values()) == {0.0}
+    (fairface, ita) = served.client.list_annotators(loaded_only=True)
+    assert not fairface.labels
+    assert [one.licence for one in fairface.terms]
+    assert ita.name == "ita"
 
 
 @pytest.mark.parametrize("name", [name for name, line in registry.ANNOTATORS.items() if line.modules])

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
+from insightface.app.common import Face as InsightFaceFace
+from insightface.model_zoo.landmark import Landmark
 from numpy.typing import NDArray
 
 from fairloop.errors import DataLoss, InvalidInput, NotFound
@@ -15,7 +18,8 @@ from services.annotator.detector import Detector
 from services.annotator.images import decode
 from services.annotator.mmod import MmodDetector
 from services.annotator.scrfd import ScrfdDetector
-from tests.support.tiny_annotators import genderage_network, scrfd_network
+from services.annotator.scrfd_106 import Scrfd106Detector
+from tests.support.tiny_annotators import genderage_network, landmarks_network, scrfd_network
 
 Box = tuple[float, float, float, float]
 
@@ -73,6 +77,38 @@ def test_scrfds_boxes_come_in_pixels_of_the_image_and_the_largest_first(tmp_path
     assert (face.landmarks[:, 0] < right).all()
     assert (np.diff(face.landmarks[:4, 0]) > 0).all()
     assert detector.detect(patches(640, 640)) == []
+
+
+def test_the_pack_s_own_landmarks_are_the_eyes_and_the_nose_of_its_106_points(tmp_path: Path) -> None:
+    points = np.random.default_rng(4).uniform(-0.5, 0.5, (106, 2)).astype(np.float32)
+    # The 106 points that stand for dlib's 36, 39, 42, 45 and 33.
+    chosen = points[[35, 39, 89, 93, 80]]
+    scrfd = scrfd_network(tmp_path / "det_10g.onnx", side=60)
+    detector = Scrfd106Detector(scrfd, landmarks_network(tmp_path / "2d106det.onnx", points))
+    found = {face.box[0]: face for face in detector.detect(patches(640, 640, (160, 320), (480, 80)))}
+    # A box of 120 pixels around (480, 80): half the side of its crop, which is half as large again, is 90.
+    place = max(found)
+    assert found[place].landmarks == pytest.approx(np.array([480.0, 80.0]) + 90 * chosen, abs=0.01)
+    (whole,) = detector.whole(patches(80, 100))
+    assert whole.landmarks == pytest.approx(np.array([50.0, 40.0]) + 75 * chosen, abs=0.01)
+    assert whole.box == (0, 0, 100, 80)
+    assert detector.whole(patches(1, 8)) == []
+
+
+def test_the_106_points_are_those_of_insightfaces_class_on_the_same_picture(tmp_path: Path) -> None:
+    photograph = decode(fetch("insightface-t1").read_bytes())
+    path = landmarks_network(tmp_path / "2d106det.onnx", np.zeros((106, 2), np.float32), seed=5)
+    scrfd = scrfd_network(tmp_path / "det_10g.onnx", side=60)
+    (found,) = Scrfd106Detector(scrfd, path).whole(photograph)
+    original = Landmark(
+        str(path), onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    )
+    face = InsightFaceFace(bbox=np.array(found.box))
+    expected = original.get(np.ascontiguousarray(photograph[:, :, ::-1]), face)
+    assert found.landmarks == pytest.approx(expected[[35, 39, 89, 93, 80]], abs=1e-3)
+    assert np.ptp(expected, axis=0).min() > 1
+    with pytest.raises(InvalidInput, match=r"det_10g\.onnx maps .*needed are"):
+        Scrfd106Detector(scrfd, scrfd)
 
 
 def test_another_network_under_a_detectors_name_is_refused(tmp_path: Path) -> None:

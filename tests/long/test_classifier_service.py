@@ -94,6 +94,8 @@ def world(s3: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Itera
 def test_it_annotates_at_once_inline_and_in_bulk(world: World) -> None:
     made, client = world.made, world.services.annotator
     assert made.accuracy > 0.6
+    listed = {one.name: one for one in client.list_annotators()}[made.model]
+    assert (listed.attributes, listed.labels) == (["apparent_lightness_band"], list(BANDS))
     images = list(world.fresh.images())[:40]
     reply = client.annotate_images(
         AnnotateImagesRequest(

@@ -109,6 +109,32 @@ def genderage_network(path: Path, seed: int) -> Path:
     return _save(path, nodes, constants, ("data", ["None", 3, 96, 96]), [("fc1", ["None", 3])])
 
 
+def landmarks_network(path: Path, points: Floats, seed: int | None = None) -> Path:
+    """`2d106det.onnx` of a pack: (N, 3, 192, 192) to 106 points in parts of half the side around its middle.
+
+    It gives these `points`, float32 (106, 2); with a seed, moved by what it sees.
+    """
+    random = np.random.default_rng(seed)
+    kernel = np.zeros((4, 3, 48, 48)) if seed is None else random.normal(0, 0.01, (4, 3, 48, 48))
+    nodes = [
+        helper.make_node("Sub", ["data", "mean"], ["centred"], name="_minusscalar0"),
+        helper.make_node("Mul", ["centred", "scale"], ["scaled"], name="_mulscalar0"),
+        helper.make_node("Conv", ["scaled", "k", "kb"], ["c"], kernel_shape=[48, 48], strides=[48, 48]),
+        helper.make_node("Tanh", ["c"], ["t"]),
+        helper.make_node("Flatten", ["t"], ["f"]),
+        helper.make_node("Gemm", ["f", "w", "b"], ["fc1"]),
+    ]
+    constants: dict[str, NDArray[np.generic]] = {
+        "mean": np.array(127.5, np.float32),
+        "scale": np.array(1 / 128, np.float32),
+        "k": kernel.astype(np.float32),
+        "kb": np.zeros(4, np.float32),
+        "w": random.normal(0, 0.02, (64, 212)).astype(np.float32),
+        "b": points.astype(np.float32).ravel(),
+    }
+    return _save(path, nodes, constants, ("data", ["None", 3, 192, 192]), [("fc1", ["None", 212])])
+
+
 def scrfd_network(path: Path, side: float, bright: float = 0.6) -> Path:
     """`det_10g.onnx` of a pack: nine outputs at strides 8, 16 and 32 with two anchors a place.
 

