@@ -78,8 +78,9 @@ lint: $(STAMPS)/lint ## ruff, mypy, buf (lint, and breaking against the last rel
 protos: $(STAMPS)/lint ## regenerate fairloop/v1 from protos/
 	@$(BIN)/python protos/generate.py
 
-k8s: $(STAMPS)/cluster .venv-cluster/.stamps/checkov ## build and check what is deployed on a cluster
+k8s: $(STAMPS)/cluster .venv-cluster/.stamps/checkov ## build and check what is deployed on a cluster, and the compose file
 	@$(BIN)/python -m deploy.k8s build/k8s
+	@$(BIN)/python -m deploy.compose
 	@.venv-cluster/bin/checkov --config-file deploy/k8s/checkov.yaml --directory build/k8s
 	@$(BIN)/hadolint deploy/images/*.Containerfile
 	@$(BIN)/shellcheck deploy/k8s/*/*/*.sh deploy/k8s/*.sh

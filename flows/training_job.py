@@ -20,8 +20,8 @@ from fairloop.errors import InvalidInput, PreconditionFailed
 from fairloop.serving.record import JOB_OWNER
 from fairloop.v1 import common_pb2
 
-TRAINERS = ("generator", "recognizer")
-"""Services that train."""
+TRAINERS = ("generator", "recognizer", "annotator")
+"""Services that train; the last its classifiers, in one process, which no flow asks for."""
 
 RENDEZVOUS_PORT = 29_500
 SHARED = "trainer"

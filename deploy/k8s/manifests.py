@@ -15,7 +15,7 @@ import yaml
 from deploy.k8s.kubectl import KUBERNETES, kustomize
 
 FOLDER = Path(__file__).resolve().parent
-OVERLAYS = ("cpu", "gpu", "kind")
+OVERLAYS = ("cpu", "gpu", "gpu-jobs", "kind")
 WITHOUT_SCHEMA = {"monitoring.coreos.com/v1"}
 """Defined by the Prometheus operator, not by Kubernetes."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -16,14 +16,18 @@ from fairloop.client import MetricsClient
 from fairloop.v1 import metrics_pb2, metrics_pb2_grpc
 from tests.support.processes import free_port, select_pause
 
+Options = Sequence[tuple[str, int]]
+
 
 class Replica(metrics_pb2_grpc.MetricsServiceServicer):
     """Answers `ComputeSummary` and counts; serves on an address of its own of this machine."""
 
-    def __init__(self, address: str, answered: Counter[str]) -> None:
+    def __init__(self, address: str, answered: Counter[str], options: Options = ()) -> None:
         self._answered = answered
         self.address = address
-        self._server = grpc.server(futures.ThreadPoolExecutor(2), options=[("grpc.so_reuseport", 0)])
+        self._server = grpc.server(
+            futures.ThreadPoolExecutor(2), options=[("grpc.so_reuseport", 0), *options]
+        )
         metrics_pb2_grpc.add_MetricsServiceServicer_to_server(self, self._server)
         self.checks = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self.checks, self._server)

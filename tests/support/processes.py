@@ -167,7 +167,13 @@ def select_pause(seconds: float = 0.05) -> None:
 
 
 def start_service(
-    module: str, folder: Path, environment: Mapping[str, str], *, port: int = 0, name: str = ""
+    module: str,
+    folder: Path,
+    environment: Mapping[str, str],
+    *,
+    port: int = 0,
+    name: str = "",
+    seconds: float = START_SECONDS,
 ) -> tuple[Process, str]:
     """A server process that answers SERVING; its address."""
     port = port or free_port()
@@ -178,7 +184,7 @@ def start_service(
     )
     address = f"127.0.0.1:{port}"
     try:
-        wait_serving(address, process)
+        wait_serving(address, process, seconds)
     except BaseException:
         process.stop()
         raise

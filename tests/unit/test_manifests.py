@@ -167,7 +167,7 @@ def test_gpus_are_asked_for_by_exactly_the_pods_that_use_them(overlays: dict[str
         }
 
     assert asking("cpu") == asking("kind") == {}
-    assert set(asking("gpu")) == ON_GPUS
+    assert set(asking("gpu")) == set(asking("gpu-jobs")) == ON_GPUS
     for found in pods(overlays["gpu"]):
         tolerated = [t["key"] for t in found.spec.get("tolerations", [])]
         selected = found.spec.get("nodeSelector", {})
@@ -183,7 +183,8 @@ def test_gpus_are_asked_for_by_exactly_the_pods_that_use_them(overlays: dict[str
 
 
 def test_images_are_named_by_release_and_fit_the_overlay(overlays: dict[str, list[Manifest]]) -> None:
-    expected = {"cpu": "cpu", "gpu": "cuda", "kind": "cpu", "mutual-tls": "cpu"}
+    expected = {"cpu": "cpu", "gpu": "cuda", "gpu-jobs": "cuda", "kind": "cpu", "mutual-tls": "cpu"}
+    assert set(expected) == set(overlays)
     for name, compute in expected.items():
         for container in (c for found in pods(overlays[name]) for c in found.containers):
             image, _, tag = container["image"].partition("@")[0].partition(":")

@@ -8,9 +8,10 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from deploy.images.building import FOLDER as IMAGES
-from deploy.k8s.manifests import Manifest
+from deploy.k8s.manifests import OVERLAYS, Manifest, complaints, named, pods
 from fairloop.client import LOCAL_PORTS
 from fairloop.serving.settings import ServerSettings, read_settings
+from flows import training_job
 from tests.support.rendered_pods import built, environment, of
 
 SERVICES = tuple(LOCAL_PORTS)
@@ -18,16 +19,21 @@ STORE = {f"FAIRLOOP_S3_{name}" for name in ("ENDPOINT", "ACCESS_KEY", "SECRET_KE
 """`fairloop.store.StoreSettings.from_environment` reads these."""
 
 
+IN_FLOWS = ("generator", "recognizer")
+"""Whose trainings flows start."""
+
+
 @pytest.fixture(scope="module")
 def gpu() -> list[Manifest]:
     return built("gpu")
 
 
+@pytest.mark.parametrize("overlay", ["gpu", "gpu-jobs"])
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_variable_is_a_setting_and_its_value_is_allowed(
-    service: str, gpu: list[Manifest], monkeypatch: pytest.MonkeyPatch
+    service: str, overlay: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = environment(service, gpu)
+    told = environment(service, built(overlay))
     known = {f"FAIRLOOP_{name.upper()}" for name in ServerSettings.model_fields} | STORE
     assert set(told) <= known
     for name, value in told.items():
@@ -74,6 +80,44 @@ def test_every_file_that_is_named_is_mounted_from_a_secret(service: str, gpu: li
 def test_a_server_has_longer_to_stop_than_it_needs(service: str, gpu: list[Manifest]) -> None:
     drains = ServerSettings.model_fields["drain_seconds"].default
     assert of(service, gpu).spec["terminationGracePeriodSeconds"] >= drains + 30
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_trainings_are_left_by_exactly_those_for_which_the_flows_submit_jobs(
+    overlay: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifests = built(overlay)
+    left = {}
+    for service in SERVICES:
+        with monkeypatch.context() as told:
+            for name, value in environment(service, manifests).items():
+                told.setenv(name, value)
+            left[service] = read_settings().training == "external"
+    (flows,) = [m["data"] for m in manifests if m["metadata"].get("name") == "flows" and "data" in m]
+    for name in ("FAIRLOOP_TRAINING_JOBS", "FAIRLOOP_IMAGES"):
+        if name in flows:
+            monkeypatch.setenv(name, flows[name])
+    asked = training_job.wanted()
+    # A training that is left where no Job follows waits for ever; a Job where none is left takes it from its
+    # server, which has begun.
+    jobs = overlay == "gpu-jobs"
+    assert left == {name: jobs and name in IN_FLOWS for name in SERVICES}
+    assert (asked is not None) == jobs
+    if asked is None:
+        return
+    for service in IN_FLOWS:
+        operation = f"operations/{service}-{'a2b3' * 6}a2"
+        job = training_job.manifest(operation, training_job.image_of(operation, asked), asked)
+        assert complaints([job]) == []
+        (pod,) = pods([job])
+        server = of(service, manifests)
+        assert pod.containers[0]["image"] == server.containers[0]["image"]
+        assert asked.gpus == 1
+        for field in ("nodeSelector", "tolerations"):
+            assert pod.spec[field] == server.spec[field], "it computes where its server would"
+    (rule,) = [m["rules"][0] for m in manifests if named(m) == "Role/flows"]
+    assert "create" in rule["verbs"]
+    assert rule["resources"] == ["jobs"]
 
 
 def containerfile(name: str) -> str:

@@ -112,7 +112,7 @@ def test_every_trainer_has_a_template_and_a_module() -> None:
 
 
 def test_what_is_no_training_or_no_word_is_refused() -> None:
-    with pytest.raises(PreconditionFailed, match="is no training: generator, recognizer train"):
+    with pytest.raises(PreconditionFailed, match="is no training: generator, recognizer, annotator train"):
         manifest(f"operations/metrics-{ID}", "image")
     with pytest.raises(InvalidInput, match="operation"):
         training_job.service_of("operations/../generator")

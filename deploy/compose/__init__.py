@@ -1,0 +1,1 @@
+"""The services on one machine with a container engine, and what Docker Compose itself makes of the file."""
