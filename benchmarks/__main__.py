@@ -16,12 +16,12 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.table import Goal, Row, from_json, markdown
+from fairloop.scratch import scratch_folder
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.md"
@@ -54,8 +54,8 @@ def benchmarks() -> dict[str, bool]:
 
 def measured(name: str, gives_rows: bool, small: bool) -> list[Row]:
     """The rows of one benchmark; one that does not end well is a row that says so."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "rows.json"
+    with scratch_folder("benchmark") as folder:
+        file = folder / "rows.json"
         options = [*(["--small"] if small else []), "--rows", str(file)] if gives_rows else []
         code = subprocess.run(
             [sys.executable, "-m", f"benchmarks.{name}", *options], cwd=HERE.parent
