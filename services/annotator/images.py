@@ -125,7 +125,7 @@ def _srgb(image: Image.Image, profile: bytes | None) -> NDArray[np.uint8]:
         image = image.convert("RGB")
     if profile:
         image = _converted(image, profile)
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _converted(image: Image.Image, profile: bytes) -> Image.Image:

@@ -61,16 +61,17 @@ REGIONS = ("right_eye", "left_eye", "nose", "mouth")
 
 
 @dataclass(frozen=True)
-class Template:
-    """Where to look in a chip, int64 (places, height, width), and what it should look like there.
+class Templates:
+    """Where to look in a chip for all of `REGIONS`, and what it should look like there.
 
-    Of the whole, its upper and its lower half, which share the line in the middle: `lines` (height, 3)
-    are 1 where a line belongs to it, and `wanted` (height · width, 3) how dark it should be, as a
-    vector of length 1 and mean 0.
+    `pixels` (places, pixels) holds the windows of all regions side by side, for each place where they
+    may lie. A region has three parts: the whole of its window, its upper and its lower half, which
+    share the line in the middle. `inside` (pixels, regions · 3) is 1 for the pixels of a part, and
+    `wanted` how dark they should be, as a vector of length 1 and mean 0.
     """
 
     pixels: NDArray[np.int64]
-    lines: NDArray[np.float32]
+    inside: NDArray[np.float32]
     wanted: NDArray[np.float32]
 
 
@@ -82,49 +83,62 @@ def seen(face: Face) -> dict[str, float]:
     light = luminance(np.take(linear_table(), aligned_chip(face, SIDE, PADDING)))
     depth = np.log(light + DEEPEST * light.mean() + np.float32(NO_LIGHT)).ravel()
     depth -= depth.mean()  # squares of small numbers lose less
-    return {name: float(np.clip(_match(depth, one) / CLEAR, 0, 1)) for name, one in templates().items()}
+    found = np.clip(_matches(depth, templates()) / CLEAR, 0, 1)
+    return dict(zip(REGIONS, found.tolist(), strict=True))
 
 
-def _match(depth: NDArray[np.float32], template: Template) -> float:
-    """The best correlation over all places, as if noise of `PLAIN` were on top; 0 for what is plain.
+def _matches(depth: NDArray[np.float32], templates: Templates) -> NDArray[np.float32]:
+    """Of each of `REGIONS` the best correlation over all places, as if noise of `PLAIN` were on top.
 
-    Of each place the whole and both halves are correlated at once: `wanted` has a mean of 0 over
-    each part, so that of the pixels only the length has to be centred.
+    0 for what is plain. `wanted` has a mean of 0 over each part, so that of the pixels only the
+    length has to be centred.
     """
-    found = depth[template.pixels]
-    places, _, width = found.shape
-    sums = np.stack((found.sum(axis=2), np.square(found).sum(axis=2)))
-    one, two = sums @ template.lines  # of pixels and of their squares: (places, whole, upper and lower half)
-    counts = width * template.lines.sum(axis=0)
+    found = depth[templates.pixels]
+    one, two = found @ templates.inside, np.square(found) @ templates.inside
+    counts = templates.inside.sum(axis=0)
     length = np.sqrt(np.maximum(two - one**2 / counts, 0) + counts * PLAIN**2)
-    whole, upper, lower = (found.reshape(places, -1) @ template.wanted / length).T
-    return float(np.minimum(whole, 2 * np.minimum(upper, lower)).max())
+    matched = (found @ templates.wanted / length).reshape(len(found), len(REGIONS), 3)
+    best: NDArray[np.float32] = np.minimum(matched[:, :, 0], 2 * matched[:, :, 1:].min(axis=2)).max(axis=0)
+    return best
 
 
 @functools.cache
-def templates() -> Mapping[str, Template]:
-    """The template of each of `REGIONS`."""
+def templates() -> Templates:
+    """Those of dlib's mean face."""
     points = (np.array(MEAN_FACE) + PADDING) / (1 + 2 * PADDING) * SIDE
     right, left, nose = points[:2].mean(axis=0), points[2:4].mean(axis=0), points[4]
     middle, distance = (right + left) / 2, float(np.linalg.norm(left - right))
     mouth = np.array([nose[0], middle[1] + MOUTH * (nose[1] - middle[1])])
     places = {"right_eye": right, "left_eye": left, "nose": nose, "mouth": mouth}
-    return {name: _template(places[name], name.rpartition("_")[2], distance) for name in REGIONS}
+    regions = [_template(places[name], name.rpartition("_")[2], distance) for name in REGIONS]
+    blocks: list[list[NDArray[np.float64]]] = [[], []]
+    for place, (_, *parts) in enumerate(regions):
+        for block, part in zip(blocks, parts, strict=True):
+            wide = np.zeros((len(part), 3 * len(REGIONS)))
+            wide[:, 3 * place : 3 * place + 3] = part
+            block.append(wide)
+    inside, wanted = (np.concatenate(block).astype(np.float32) for block in blocks)
+    return Templates(np.concatenate([pixels for pixels, *_ in regions], axis=1), inside, wanted)
 
 
-def _template(middle: NDArray[np.float64], kind: str, distance: float) -> Template:
+def _template(
+    middle: NDArray[np.float64], kind: str, distance: float
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float64]]:
+    """Pixels (places, pixels) of one region's window, and of its three parts `inside` and `wanted`."""
     (width, height), (wide, high) = (np.array(one[kind]) * distance for one in (WINDOWS, DARK))
     columns = np.arange(round(middle[0] - width), round(middle[0] + width) + 1)
     rows = np.arange(round(middle[1] - height), round(middle[1] + height) + 1)
     x, y = (columns - middle[0]) / wide, (rows - middle[1]) / high
     places = [
-        (rows + down)[:, None] * SIDE + (columns + across)[None, :] for across in ACROSS for down in DOWN
+        ((rows + down)[:, None] * SIDE + (columns + across)[None, :]).ravel()
+        for across in ACROSS
+        for down in DOWN
     ]
-    dark = -np.exp(-(x[None, :] ** 2 + y[:, None] ** 2))
-    line, half = np.arange(len(rows)), len(rows) // 2
-    lines = np.stack((line >= 0, line <= half, line >= half), axis=1)
-    wanted = []
-    for part in lines.T:
-        of_part = np.where(part[:, None], dark - dark[part].mean(), 0).ravel()
-        wanted.append(of_part / np.linalg.norm(of_part))
-    return Template(np.array(places), lines.astype(np.float32), np.stack(wanted, axis=1).astype(np.float32))
+    dark = -np.exp(-(x[None, :] ** 2 + y[:, None] ** 2)).ravel()
+    line, half = np.repeat(np.arange(len(rows)), len(columns)), len(rows) // 2
+    inside = np.stack((line >= 0, line <= half, line >= half), axis=1)
+    wanted = np.zeros(inside.shape)
+    for part, vector in zip(inside.T, wanted.T, strict=True):
+        vector[part] = dark[part] - dark[part].mean()
+        vector /= np.linalg.norm(vector)
+    return np.array(places), inside, wanted
