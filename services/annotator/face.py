@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -50,12 +51,17 @@ def aligned_chip(face: Face, size: int, padding: float) -> NDArray[np.uint8]:
     `get_face_chip` it takes landmarks between pixels, which matters in small
     images.
     """
-    scale = size / (1 + 2 * padding)
-    target = dlib.dpoints([dlib.dpoint((x + padding) * scale, (y + padding) * scale) for x, y in MEAN_FACE])
     found = dlib.dpoints([dlib.dpoint(float(x), float(y)) for x, y in face.landmarks])
-    details = dlib.chip_details(target, found, dlib.chip_dims(size, size))
+    details = dlib.chip_details(_mean_face(size, padding), found, dlib.chip_dims(size, size))
     chip: NDArray[np.uint8] = dlib.extract_image_chip(face.pixels, details)
     return chip
+
+
+@functools.lru_cache(maxsize=16)
+def _mean_face(size: int, padding: float) -> dlib.dpoints:
+    """Where the landmarks of dlib's mean face lie in a chip. Nobody writes to it."""
+    scale = size / (1 + 2 * padding)
+    return dlib.dpoints([dlib.dpoint((x + padding) * scale, (y + padding) * scale) for x, y in MEAN_FACE])
 
 
 class Annotator(Protocol):
