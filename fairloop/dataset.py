@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -43,6 +42,7 @@ from fairloop.manifest import (
 from fairloop.pair_table import FILE as PAIR_FILE
 from fairloop.pair_table import PairFile, made_of
 from fairloop.remembered import Remembered
+from fairloop.seen_images import SeenImages
 from fairloop.shard_file import ShardFile, Uploads
 from fairloop.store import ObjectStore
 from fairloop.table_file import TableFile
@@ -132,8 +132,7 @@ class DatasetWriter:
         self._terms = tuple(terms)
         self._libraries = tuple(libraries)
         self._clock = clock
-        self._seen: set[bytes] = set()
-        self._repeats: Counter[bytes] = Counter()
+        self._seen = SeenImages()
         self._rows = TableFile(INDEX)
         self._logical = LogicalRows(leave_out=PLACE)
         self._pending: list[dict[str, Any]] = []
@@ -144,12 +143,12 @@ class DatasetWriter:
         """Appends one image; returns its id (`-2`, `-3`… for byte-identical repeats).
 
         `image_id` is its id where it was taken from; `sha256` its bytes' (32), if the caller has it
-        already: where the caller keeps it too, memory holds it once.
+        already.
         """
         if image.source not in ("real", "synthetic"):
             raise InvalidInput("source", f"{image.source!r} is not real or synthetic")
         known = sha256 or hashlib.sha256(image.data).digest()
-        repeat, digest = self._seen_again(known), known.hex()
+        repeat, digest = self._seen.add(known), known.hex()
         key = digest[:32] if repeat == 1 else f"{digest[:32]}-{repeat}"
         if image_id is not None:
             if image_id.partition("-")[0] != digest[:32]:
@@ -179,15 +178,6 @@ class DatasetWriter:
         self._shard.add(f"{key}.json", beside)
         self._pending.append(row)
         return key
-
-    def _seen_again(self, known: bytes) -> int:
-        """How often bytes with this sha256 were added by now, this time included."""
-        # Counted only when they come again: this is all that is kept of an image.
-        if known not in self._seen:
-            self._seen.add(known)
-            return 1
-        self._repeats[known] += 1
-        return self._repeats[known] + 1
 
     def _close_shard(self, *, last: bool = False) -> None:
         # What is told of the last one would be of use for a moment: the dataset stands right after it.
@@ -224,7 +214,7 @@ class DatasetWriter:
         if self._pending:
             raise PreconditionFailed(f"{self.name}: a shard is adopted before images are added")
         for digest in rows["sha256"].to_pylist():
-            self._seen_again(bytes.fromhex(digest))
+            self._seen.add(bytes.fromhex(digest))
         self._blobs.append(part)
         rows = rows.cast(INDEX)
         self._rows.add(rows)

@@ -34,8 +34,8 @@ class Tombstones:
         if not self.images and not self.subjects:
             return {}
         gone = {subject: self.of_subject(subject) for subject in set(images.values())}
-        found = {digest: self.of_image(digest) or gone[subject] for digest, subject in images.items()}
-        return {digest: erasure for digest, erasure in found.items() if erasure}
+        found = ((digest, self.of_image(digest) or gone[subject]) for digest, subject in images.items())
+        return {digest: erasure for digest, erasure in found if erasure}
 
 
 def subject_digest(subject: str) -> str:

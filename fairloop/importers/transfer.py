@@ -28,6 +28,7 @@ from fairloop.importers.picture import MEMBER, Picture, look, unwarned
 from fairloop.importers.record import Layout, Problem, Record
 from fairloop.importers.source import Folder, UnusableFileError
 from fairloop.manifest import Part, Terms
+from fairloop.seen_images import SeenImages
 from fairloop.store import ObjectStore
 
 EVERY = 512
@@ -170,7 +171,7 @@ class Transfer:
         self._forgotten = forgotten
         self._store, self._name, self._folder = store, name, folder
         self._layout, self._choices = layout, choices
-        self.subjects: dict[bytes, str | None] = {}
+        self.subjects = SeenImages()
         """sha256 of every image → its first subject."""
         self.models: dict[str, None] = {}
         """Models that the images say they were made by, in order."""
@@ -276,7 +277,7 @@ class Transfer:
             if self._choices.duplicates == "drop":
                 self._findings.dropped += 1
                 return ""
-        self.subjects.setdefault(digest, subject)
+        self.subjects.add(digest, subject)
         if self._writer is None:
             self._writer = self._open(self._choices.member or MEMBER[got.picture.format])
         image = Image(
@@ -335,7 +336,7 @@ class Transfer:
                 self.ids |= dict(zip(paths, rows["image_id"].to_pylist(), strict=True))
             digests, subjects = rows["sha256"].to_pylist(), rows["subject_id"].to_pylist()
             for digest, subject in zip(digests, subjects, strict=True):
-                self.subjects.setdefault(bytes.fromhex(digest), subject)
+                self.subjects.add(bytes.fromhex(digest), subject)
             self.models |= dict.fromkeys(filter(None, pc.unique(rows["model"]).to_pylist()))
             self._trail = same[entry.done].copy()
             self._findings.images += rows.num_rows

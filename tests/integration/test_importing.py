@@ -231,8 +231,9 @@ def test_an_import_without_room_on_this_machine_says_for_what_and_makes_nothing(
 ) -> None:
     plant(tmp_path / "source", *(f"{i:03}.png" for i in range(60)))
     (tmp_path / "temporary").mkdir()
-    # A file that may not grow is refused as one on a full disk is, and needs no disk of its own.
-    command = ["prlimit", "--fsize=4000", str(Path(sys.executable).with_name("fairloop"))]
+    # A file that may not grow is refused as one on a full disk is, and needs no disk of its own; the
+    # list of images has its first two pages.
+    command = ["prlimit", "--fsize=10000", str(Path(sys.executable).with_name("fairloop"))]
     ran = subprocess.run(
         [*command, "import", "folder", str(tmp_path / "source"), "--name", "mine"],
         env={**os.environ, **store_environment, "TMPDIR": str(tmp_path / "temporary")},
