@@ -69,10 +69,15 @@ def room(purpose: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        raise Exhausted(
-            f"there is no room for {purpose} in {tempfile.gettempdir()} ({os.strerror(error.errno or 0)}); "
-            "free some, or name another folder in TMPDIR"
-        ) from error
+        raise no_room(purpose, os.strerror(error.errno or 0)) from error
+
+
+def no_room(purpose: str, reason: str) -> Exhausted:
+    """What is said where something cannot be written here."""
+    return Exhausted(
+        f"there is no room for {purpose} in {tempfile.gettempdir()} ({reason}); "
+        "free some, or name another folder in TMPDIR"
+    )
 
 
 @functools.cache

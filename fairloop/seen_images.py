@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from fairloop.errors import Exhausted
+from fairloop.scratch import no_room
 
 CACHE_KIB = 8 * 1024
 """Of the table in memory. What does not fit lies in a temporary file, about 60 bytes an image."""
@@ -75,7 +75,4 @@ def _room() -> Iterator[None]:
     try:
         yield
     except (sqlite3.OperationalError, OSError) as error:
-        raise Exhausted(
-            f"there is no room for the list of images in {tempfile.gettempdir()} ({error}); free some, or "
-            "name another folder in TMPDIR"
-        ) from error
+        raise no_room("the list of images", str(error)) from error
