@@ -7,7 +7,6 @@ time, never keep other work from its turn.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Literal, TypeAlias
 
 Kind: TypeAlias = Literal["work", "training"]
@@ -19,8 +18,7 @@ class Turns:
     def __init__(self, most: int) -> None:
         self._most = most
         self._now: dict[str, Kind] = {}
-        self._waiting: dict[str, Kind] = {}
-        self._queues: dict[Kind, deque[str]] = {"work": deque(), "training": deque()}
+        self._waiting: dict[Kind, dict[str, None]] = {"work": {}, "training": {}}
 
     def begin(self, name: str, kind: Kind) -> bool:
         """Whether it may begin; then one of the places is its own until `end`."""
@@ -28,7 +26,7 @@ class Turns:
             if self._taken(kind) >= self._most:
                 return False
             self._now[name] = kind
-            self._waiting.pop(name, None)
+            self.forget(name)
         return True
 
     def end(self, name: str) -> None:
@@ -37,26 +35,24 @@ class Turns:
 
     def wait(self, name: str, kind: Kind) -> None:
         """It is told by `next` when there is a place."""
-        if name not in self._waiting:
-            self._waiting[name] = kind
-            self._queues[kind].append(name)
+        self._waiting[kind].setdefault(name)
 
     def waits(self, name: str) -> bool:
         """Whether there is nothing to do about it but to wait."""
-        return name in self._waiting
+        return any(name in waiting for waiting in self._waiting.values())
 
     def forget(self, name: str) -> None:
         """It waits no longer."""
-        self._waiting.pop(name, None)
+        for waiting in self._waiting.values():
+            waiting.pop(name, None)
 
     def next(self) -> str | None:
         """The one that has waited longest of those that there is a place for; the place is its own now."""
-        for kind, queue in self._queues.items():
-            while queue and self._taken(kind) < self._most:
-                name = queue.popleft()
-                if name in self._waiting:
-                    self.begin(name, kind)
-                    return name
+        for kind, waiting in self._waiting.items():
+            if waiting and self._taken(kind) < self._most:
+                name = next(iter(waiting))
+                self.begin(name, kind)
+                return name
         return None
 
     def _taken(self, kind: Kind) -> int:
