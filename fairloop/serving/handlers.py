@@ -19,6 +19,9 @@ async def _refuse(request: Any, context: Any) -> Any:
     raise Unavailable("the server is loading its models")
 
 
+_REFUSING = grpc.unary_unary_rpc_method_handler(_refuse)
+
+
 class LateHandlers(GenericHandler):
     """Answers UNAVAILABLE until `ready` is set, and from then on as the servicers that were added.
 
@@ -40,6 +43,6 @@ class LateHandlers(GenericHandler):
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         """The method's handler, or None when there is no such method."""
         if not self.ready:
-            return grpc.unary_unary_rpc_method_handler(_refuse)
+            return _REFUSING
         found = (handler.service(details) for handler in self._handlers)
         return next((handler for handler in found if handler is not None), None)

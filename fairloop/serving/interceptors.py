@@ -1,7 +1,7 @@
-"""Interceptors, outermost first: request context, trace, metrics, access log, errors, authentication.
+"""What stands around every method: one interceptor of layers, each entered for the time of a call.
 
-Errors stand outside of authentication so that a missing token, too, is answered
-with a typed status. Each wraps the behaviour of a method and passes on.
+Outermost first: request context, trace, metrics, access log, errors, authentication, calls in flight.
+Errors stand outside of authentication so that a missing token, too, is answered with a typed status.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
@@ -48,21 +49,94 @@ NO_RETRY = ("grpc-retry-pushback-ms", "-1")
 UNTRACED = (*OPEN_PREFIXES, "/google.longrunning.Operations/WaitOperation")
 """Probes are nobody's work, and waiting is asked for again every second: the attempt waited for is traced."""
 
+WRAPPED = 1024
+"""Handlers that are kept wrapped; there are about a hundred methods."""
 
-def wrap(handler: Handler, unary: Callable[[Unary], Unary], stream: Callable[[Stream], Stream]) -> Handler:
-    """The handler with its behaviour wrapped, whatever its arity."""
-    pairs = (
-        ("unary_unary", grpc.unary_unary_rpc_method_handler, unary),
-        ("stream_unary", grpc.stream_unary_rpc_method_handler, unary),
-        ("unary_stream", grpc.unary_stream_rpc_method_handler, stream),
-        ("stream_stream", grpc.stream_stream_rpc_method_handler, stream),
-    )
-    for attribute, make, wrapper in pairs:
-        behaviour = getattr(handler, attribute)
-        if behaviour is not None:
-            reader = tolerant(handler.request_deserializer)
-            return make(wrapper(behaviour), reader, handler.response_serializer)
-    raise TypeError("a handler without behaviour")
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a method. `request` is what came: a message, an iterator of messages, or no message."""
+
+    method: str
+    request: Any
+    context: Any
+
+    def header(self, key: str) -> str:
+        """A metadata value, or the empty text."""
+        for name, value in self.context.invocation_metadata() or ():
+            if name == key:
+                return value if isinstance(value, str) else value.decode(errors="replace")
+        return ""
+
+    @property
+    def code(self) -> grpc.StatusCode | None:
+        """What it was aborted with, or what was set."""
+        found = self.context.code()
+        return found if isinstance(found, grpc.StatusCode) else None
+
+
+Layer = Callable[[Call], AbstractContextManager[None]]
+"""Is entered with a call and left when that has ended; what it raises within errors becomes the answer."""
+
+
+class Layers(_Interceptor):
+    """Enters `outer`, errors and `inner` around each call, outermost first."""
+
+    def __init__(self, outer: Sequence[Layer], inner: Sequence[Layer] = ()) -> None:
+        self._outer, self._inner = outer, inner
+        self._wrapped = lru_cache(WRAPPED)(self._wrap)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """The method's handler with the layers around it."""
+        handler: Handler | None = await continuation(details)
+        # No such method: gRPC answers UNIMPLEMENTED.
+        return None if handler is None else self._wrapped(details.method, handler)
+
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        """The handler with the layers around its behaviour, whatever its arity."""
+        arities = (
+            ("unary_unary", grpc.unary_unary_rpc_method_handler, self._unary),
+            ("stream_unary", grpc.stream_unary_rpc_method_handler, self._unary),
+            ("unary_stream", grpc.unary_stream_rpc_method_handler, self._stream),
+            ("stream_stream", grpc.stream_stream_rpc_method_handler, self._stream),
+        )
+        for attribute, make, around in arities:
+            behaviour = getattr(handler, attribute)
+            if behaviour is not None:
+                reader = tolerant(handler.request_deserializer)
+                return make(around(method, behaviour), reader, handler.response_serializer)
+        raise TypeError("a handler without behaviour")
+
+    def _unary(self, method: str, behaviour: Unary) -> Unary:
+        async def call(request: Any, context: Any) -> Any:
+            async with self._entered(Call(method, request, context), "call"):
+                with answering_within(context.time_remaining()):
+                    return await behaviour(decoded(request), context)
+
+        return call
+
+    def _stream(self, method: str, behaviour: Stream) -> Stream:
+        async def call(request: Any, context: Any) -> AsyncIterator[Any]:
+            async with self._entered(Call(method, request, context), "stream"):
+                async for reply in replies(behaviour, decoded(request), context):
+                    yield reply
+
+        return call
+
+    @asynccontextmanager
+    async def _entered(self, call: Call, what: str) -> AsyncIterator[None]:
+        with ExitStack() as outer:
+            for layer in self._outer:
+                outer.enter_context(layer(call))
+            async with errors_answered(call, what):
+                with ExitStack() as inner:
+                    for layer in self._inner:
+                        inner.enter_context(layer(call))
+                    yield
 
 
 async def replies(inner: Stream, request: Any, context: Any) -> AsyncIterator[Any]:
@@ -75,310 +149,146 @@ async def replies(inner: Stream, request: Any, context: Any) -> AsyncIterator[An
         yield reply
 
 
-class _Around(_Interceptor):
-    """Enters `around(details)` for the time of each call."""
-
-    def enter(self, details: grpc.HandlerCallDetails) -> None:
-        raise TypeError("enter is defined by each interceptor")
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        details: grpc.HandlerCallDetails,
-    ) -> Any:
-        handler: Handler | None = await continuation(details)
-        if handler is None:
-            # No such method: gRPC answers UNIMPLEMENTED.
-            return None
-
-        def unary(inner: Unary) -> Unary:
-            async def call(request: Any, context: Any) -> Any:
-                self.enter(details)
-                return await inner(request, context)
-
-            return call
-
-        def stream(inner: Stream) -> Stream:
-            async def call(request: Any, context: Any) -> AsyncIterator[Any]:
-                self.enter(details)
-                async for reply in replies(inner, request, context):
-                    yield reply
-
-            return call
-
-        return wrap(handler, unary, stream)
-
-
-def header(details: grpc.HandlerCallDetails, key: str) -> str:
-    """A metadata value, or the empty text."""
-    for name, value in details.invocation_metadata or ():
-        if name == key:
-            return value if isinstance(value, str) else value.decode(errors="replace")
-    return ""
-
-
-class ContextInterceptor(_Around):
-    """Sets the request context from `x-request-id` and `x-flow-run-id`.
-
-    A request id that is missing, or that is no id, is made up; such a flow run id is left out. What was
-    sent in its place is logged nowhere.
-    """
-
-    def enter(self, details: grpc.HandlerCallDetails) -> None:
-        request_id, flow_run = header(details, REQUEST), header(details, FLOW_RUN)
-        CURRENT.set(
-            RequestContext(
-                request_id if is_id(request_id) else new_id(),
-                details.method,
-                flow_run=flow_run if is_id(flow_run) else "",
-            )
-        )
-
-
-class TracingInterceptor(_Interceptor):
-    """A span around each call, in the trace of the caller where that sent its context."""
-
-    @contextmanager
-    def _traced(self, details: grpc.HandlerCallDetails, request: Any, context: Any) -> Iterator[None]:
-        current = CURRENT.get()
-        method = details.method.removeprefix("/")
-        attributes = {"rpc.system": "grpc", "rpc.method": method, **current.attributes}
-        if isinstance(request, Message):
-            attributes |= tracing.named(request)
-        sent = {name: header(details, name) for name in ("traceparent", "tracestate")}
-        with (
-            tracing.span(method, attributes, kind="server", parent=sent, flow_run=current.flow_run),
-            _ending(context, lambda code: tracing.note("fairloop.code", code)),
-        ):
-            yield
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        details: grpc.HandlerCallDetails,
-    ) -> Any:
-        handler: Handler | None = await continuation(details)
-        if handler is None or details.method.startswith(UNTRACED):
-            return handler
-
-        def unary(inner: Unary) -> Unary:
-            async def call(request: Any, context: Any) -> Any:
-                with self._traced(details, request, context):
-                    return await inner(request, context)
-
-            return call
-
-        def stream(inner: Stream) -> Stream:
-            async def call(request: Any, context: Any) -> AsyncIterator[Any]:
-                with self._traced(details, request, context):
-                    async for reply in replies(inner, request, context):
-                        yield reply
-
-            return call
-
-        return wrap(handler, unary, stream)
-
-
-class _Watching(_Interceptor):
-    """Calls `ended` after each call with its code and how long it took."""
-
-    def ended(self, method: str, peer: str, code: str, seconds: float) -> None:
-        raise TypeError("ended is defined by each interceptor")
-
-    @contextmanager
-    def _watched(self, method: str, context: Any) -> Iterator[None]:
-        began = time.perf_counter()
-        # Asked now: a stream that its caller left may be closed after gRPC has given its call back, and
-        # asking then crashes the process.
-        peer = context.peer()
-        with _ending(context, lambda code: self.ended(method, peer, code, time.perf_counter() - began)):
-            yield
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        details: grpc.HandlerCallDetails,
-    ) -> Any:
-        handler: Handler | None = await continuation(details)
-        if handler is None:
-            # No such method: gRPC answers UNIMPLEMENTED.
-            return None
-
-        def unary(inner: Unary) -> Unary:
-            async def call(request: Any, context: Any) -> Any:
-                with self._watched(details.method, context):
-                    return await inner(request, context)
-
-            return call
-
-        def stream(inner: Stream) -> Stream:
-            async def call(request: Any, context: Any) -> AsyncIterator[Any]:
-                with self._watched(details.method, context):
-                    async for reply in replies(inner, request, context):
-                        yield reply
-
-            return call
-
-        return wrap(handler, unary, stream)
-
-
-@contextmanager
-def _ending(context: Any, say: Callable[[str], None]) -> Iterator[None]:
-    """Says with which code the call in the block ended."""
-    code = "CANCELLED"  # also a generator that is closed and a task that is cancelled
-    try:
-        yield
-        code = code_name(context, "OK")
-    except Exception:
-        code = code_name(context, "UNKNOWN")
-        raise
-    finally:
-        say(code)
-
-
-def code_name(context: Any, otherwise: str) -> str:
-    """The name of the code that the call was aborted with, or that was set."""
-    code = context.code()
-    return code.name if isinstance(code, grpc.StatusCode) else otherwise
-
-
-class MetricsInterceptor(_Watching):
-    """Counts calls by method and code."""
-
-    def __init__(self, telemetry: Telemetry) -> None:
-        self._telemetry = telemetry
-
-    def ended(self, method: str, peer: str, code: str, seconds: float) -> None:
-        self._telemetry.call(method, code, seconds)
-
-
-class AccessLogInterceptor(_Watching):
-    """One line a call: who, what, how it ended; never what was sent. Probes that went well are left out."""
-
-    def ended(self, method: str, peer: str, code: str, seconds: float) -> None:
-        if method.startswith(PROBES) and code in ("OK", "CANCELLED"):
-            return
-        current = CURRENT.get(None)  # none where a stream is closed from outside of its task
-        log(
-            logger,
-            "call",
-            method=method.removeprefix("/"),
-            code=code,
-            seconds=round(seconds, 6),
-            peer=peer,
-            caller=current.caller if current else "",
-        )
-
-
-class AuthInterceptor(_Around):
-    """Checks the bearer token and its scope. Without tokens (loopback only) everybody may call."""
-
-    def __init__(self, tokens: Tokens | None) -> None:
-        self._tokens = tokens
-
-    def enter(self, details: grpc.HandlerCallDetails) -> None:
-        if self._tokens is None or details.method.startswith(OPEN_PREFIXES):
-            return
-        scheme, _, sent = header(details, "authorization").partition(" ")
-        token = self._tokens.check(sent.strip() if scheme.lower() == "bearer" else "", details.method)
-        CURRENT.set(replace(CURRENT.get(), caller=token.holder, scope=token.scope))
-
-
-class CallerInterceptor(_Interceptor):
-    """Bounds the quick calls of one caller; stands within authentication, which says who that is.
-
-    Waiting for an operation takes nothing from anybody, and probes are nobody's.
-    """
-
-    def __init__(self, calls: CallsInFlight) -> None:
-        self._calls = calls
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        details: grpc.HandlerCallDetails,
-    ) -> Any:
-        handler: Handler | None = await continuation(details)
-        if handler is None or details.method.startswith(UNTRACED):
-            return handler
-
-        def unary(inner: Unary) -> Unary:
-            async def call(request: Any, context: Any) -> Any:
-                with self._calls.one():
-                    return await inner(request, context)
-
-            return call
-
-        def stream(inner: Stream) -> Stream:
-            async def call(request: Any, context: Any) -> AsyncIterator[Any]:
-                with self._calls.one():
-                    async for reply in replies(inner, request, context):
-                        yield reply
-
-            return call
-
-        return wrap(handler, unary, stream)
-
-
-class ErrorInterceptor(_Interceptor):
+@asynccontextmanager
+async def errors_answered(call: Call, what: str) -> AsyncIterator[None]:
     """Turns exceptions into `google.rpc.Status`; what is not ours is logged and becomes INTERNAL.
 
     A message that cannot be decoded is an error of the request, as a wrong field is.
     It also keeps the caller's deadline: what is not done by then is stopped.
     """
+    limit = asyncio.timeout(call.context.time_remaining())
+    try:
+        async with limit:
+            yield
+    except aio.AbortError:
+        raise
+    except Exception as error:
+        if isinstance(error, TimeoutError) and limit.expired():
+            error = DeadlineExceeded(f"the deadline of the {what} has passed")
+        if not isinstance(error, FairloopError):
+            logger.exception("internal error in %s", call.method)
+        status = rpc_status.to_status(to_status(error))
+        # One that names an object waited for the store already: again would only cost the caller's time.
+        waited = isinstance(error, Unavailable) and "object" in error.metadata
+        trailing = (*status.trailing_metadata, *([NO_RETRY] if waited else []))
+        await call.context.abort(status.code, status.details, trailing)
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        details: grpc.HandlerCallDetails,
-    ) -> Any:
-        handler: Handler | None = await continuation(details)
-        if handler is None:
-            # No such method: gRPC answers UNIMPLEMENTED.
-            return None
 
-        async def fail(context: Any, error: Exception) -> None:
-            if not isinstance(error, FairloopError):
-                logger.exception("internal error in %s", details.method)
-            status = rpc_status.to_status(to_status(error))
-            # One that names an object waited for the store already: again would only cost the caller's time.
-            waited = isinstance(error, Unavailable) and "object" in error.metadata
-            trailing = (*status.trailing_metadata, *([NO_RETRY] if waited else []))
-            await context.abort(status.code, status.details, trailing)
+@contextmanager
+def request_context(call: Call) -> Iterator[None]:
+    """Sets the request context from `x-request-id` and `x-flow-run-id`.
 
-        def late(what: str) -> DeadlineExceeded:
-            return DeadlineExceeded(f"the deadline of the {what} has passed")
+    A request id that is missing, or that is no id, is made up; such a flow run id is left out. What was
+    sent in its place is logged nowhere.
+    """
+    request_id, flow_run = call.header(REQUEST), call.header(FLOW_RUN)
+    CURRENT.set(
+        RequestContext(
+            request_id if is_id(request_id) else new_id(),
+            call.method,
+            flow_run=flow_run if is_id(flow_run) else "",
+        )
+    )
+    yield
 
-        def unary(inner: Unary) -> Unary:
-            async def call(request: Any, context: Any) -> Any:
-                limit = asyncio.timeout(context.time_remaining())
-                try:
-                    with answering_within(context.time_remaining()):
-                        async with limit:
-                            return await inner(decoded(request), context)
-                except TimeoutError as error:
-                    await fail(context, late("call") if limit.expired() else error)
-                except aio.AbortError:
-                    raise
-                except Exception as error:
-                    await fail(context, error)
 
-            return call
+@contextmanager
+def traced(call: Call) -> Iterator[None]:
+    """A span around the call, in the trace of the caller where that sent its context."""
+    if not tracing.on() or call.method.startswith(UNTRACED):
+        yield
+        return
+    current = CURRENT.get()
+    method = call.method.removeprefix("/")
+    attributes = {"rpc.system": "grpc", "rpc.method": method, **current.attributes}
+    if isinstance(call.request, Message):
+        attributes |= tracing.named(call.request)
+    sent = {name: call.header(name) for name in ("traceparent", "tracestate")}
+    with (
+        tracing.span(method, attributes, kind="server", parent=sent, flow_run=current.flow_run),
+        _ending(call, lambda code: tracing.note("fairloop.code", code)),
+    ):
+        yield
 
-        def stream(inner: Stream) -> Stream:
-            async def call(request: Any, context: Any) -> AsyncIterator[Any]:
-                limit = asyncio.timeout(context.time_remaining())
-                try:
-                    async with limit:
-                        async for reply in replies(inner, decoded(request), context):
-                            yield reply
-                except TimeoutError as error:
-                    await fail(context, late("stream") if limit.expired() else error)
-                except aio.AbortError:
-                    raise
-                except Exception as error:
-                    await fail(context, error)
 
-            return call
+@contextmanager
+def _ending(call: Call, say: Callable[[str], None]) -> Iterator[None]:
+    """Says with which code the call in the block ended."""
+    code = "CANCELLED"  # also a generator that is closed and a task that is cancelled
+    try:
+        yield
+        code = (call.code or grpc.StatusCode.OK).name
+    except Exception:
+        code = (call.code or grpc.StatusCode.UNKNOWN).name
+        raise
+    finally:
+        say(code)
 
-        return wrap(handler, unary, stream)
+
+def counted(telemetry: Telemetry) -> Layer:
+    """Counts calls by method and code, with how long they took."""
+
+    @contextmanager
+    def layer(call: Call) -> Iterator[None]:
+        began = time.perf_counter()
+        with _ending(call, lambda code: telemetry.call(call.method, code, time.perf_counter() - began)):
+            yield
+
+    return layer
+
+
+@contextmanager
+def logged(call: Call) -> Iterator[None]:
+    """One line a call: who, what, how it ended; never what was sent. Probes that went well are left out."""
+    began = time.perf_counter()
+    # Asked now: a stream that its caller left may be closed after gRPC has given its call back, and
+    # asking then crashes the process.
+    peer = call.context.peer()
+
+    def ended(code: str) -> None:
+        if call.method.startswith(PROBES) and code in ("OK", "CANCELLED"):
+            return
+        current = CURRENT.get(None)  # none where a stream is closed from outside of its task
+        log(
+            logger,
+            "call",
+            method=call.method.removeprefix("/"),
+            code=code,
+            seconds=round(time.perf_counter() - began, 6),
+            peer=peer,
+            caller=current.caller if current else "",
+        )
+
+    with _ending(call, ended):
+        yield
+
+
+def authenticated(tokens: Tokens | None) -> Layer:
+    """Checks the bearer token and its scope. Without tokens (loopback only) everybody may call."""
+
+    @contextmanager
+    def layer(call: Call) -> Iterator[None]:
+        if tokens is not None and not call.method.startswith(OPEN_PREFIXES):
+            scheme, _, sent = call.header("authorization").partition(" ")
+            token = tokens.check(sent.strip() if scheme.lower() == "bearer" else "", call.method)
+            CURRENT.set(replace(CURRENT.get(), caller=token.holder, scope=token.scope))
+        yield
+
+    return layer
+
+
+def bounded(calls: CallsInFlight) -> Layer:
+    """Bounds the quick calls of one caller; stands within authentication, which says who that is.
+
+    Waiting for an operation takes nothing from anybody, and probes are nobody's.
+    """
+
+    @contextmanager
+    def layer(call: Call) -> Iterator[None]:
+        if call.method.startswith(UNTRACED):
+            yield
+            return
+        with calls.one():
+            yield
+
+    return layer

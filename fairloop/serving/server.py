@@ -27,13 +27,13 @@ from fairloop.serving import allocator, logs, tracing
 from fairloop.serving.callers import CallsInFlight
 from fairloop.serving.handlers import LateHandlers
 from fairloop.serving.interceptors import (
-    AccessLogInterceptor,
-    AuthInterceptor,
-    CallerInterceptor,
-    ContextInterceptor,
-    ErrorInterceptor,
-    MetricsInterceptor,
-    TracingInterceptor,
+    Layers,
+    authenticated,
+    bounded,
+    counted,
+    logged,
+    request_context,
+    traced,
 )
 from fairloop.serving.methods import Method, Pools
 from fairloop.serving.operation_store import OperationStore
@@ -123,18 +123,12 @@ layers waits a fifth of a second for a thread that writes JSON.
 
 def _make_server(settings: ServerSettings, security: Security, telemetry: Telemetry | None) -> aio.Server:
     """A gRPC server with the interceptors, bound to nothing yet."""
-    return aio.server(
-        interceptors=[
-            ContextInterceptor(),
-            TracingInterceptor(),
-            *([MetricsInterceptor(telemetry)] if telemetry else []),
-            AccessLogInterceptor(),
-            ErrorInterceptor(),
-            AuthInterceptor(security.tokens),
-            CallerInterceptor(CallsInFlight(settings.caller_calls)),
-        ],
-        options=list(OPTIONS),
+    watching = [logged] if telemetry is None else [counted(telemetry), logged]
+    layers = Layers(
+        [request_context, traced, *watching],
+        [authenticated(security.tokens), bounded(CallsInFlight(settings.caller_calls))],
     )
+    return aio.server(interceptors=[layers], options=list(OPTIONS))
 
 
 def _bind(server: aio.Server, settings: ServerSettings, security: Security) -> int:

@@ -83,6 +83,11 @@ def configure(service: str) -> None:
     _tracer = provider.get_tracer("fairloop", version("fairloop"))
 
 
+def on() -> bool:
+    """Whether this process makes spans."""
+    return _tracer is not None
+
+
 def _provider(service: str) -> TracerProvider:
     """A provider that exports by OTLP; what is not exported yet goes when the process ends."""
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter

@@ -13,7 +13,7 @@ import pytest
 from grpc import aio
 
 from fairloop.errors import DataLoss, InvalidInput, Unavailable
-from fairloop.serving.interceptors import ContextInterceptor, ErrorInterceptor
+from fairloop.serving.interceptors import Layers, request_context
 from fairloop.serving.methods import Method, Pools, Shard, ShardContext, ShardOutput
 from fairloop.serving.operation_store import OperationStore, StoredRequest
 from fairloop.serving.shards import (
@@ -43,7 +43,7 @@ class Replica:
         self.most_busy = 0
         self.computed: list[int] = []
         self._pools = Pools(4)
-        self._server = aio.server(interceptors=[ContextInterceptor(), ErrorInterceptor()])
+        self._server = aio.server(interceptors=[Layers([request_context])])
         method = Method(METHOD, AnnotateRequest, self._validate, shard=self._shard)
         computer = ShardComputer({METHOD: method}, OperationStore(store), self._pools)
         common_pb2_grpc.add_ShardServiceServicer_to_server(ShardServicer(computer), self._server)
