@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
@@ -249,18 +249,30 @@ def logged(call: Call) -> Iterator[None]:
         if call.method.startswith(PROBES) and code in ("OK", "CANCELLED"):
             return
         current = CURRENT.get(None)  # none where a stream is closed from outside of its task
-        log(
+        seconds = round(time.perf_counter() - began, 6)
+        _soon(
+            log,
             logger,
             "call",
             method=call.method.removeprefix("/"),
             code=code,
-            seconds=round(time.perf_counter() - began, 6),
+            seconds=seconds,
             peer=peer,
             caller=current.caller if current else "",
         )
 
     with _ending(call, ended):
         yield
+
+
+def _soon(function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    """Calls it once the answer is on its way; at once where no event loop is left for that."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        function(*args, **kwargs)
+        return
+    loop.call_soon(partial(function, *args, **kwargs))
 
 
 def authenticated(tokens: Tokens | None) -> Layer:

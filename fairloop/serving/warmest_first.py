@@ -8,12 +8,19 @@ the order makes no difference.
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections import deque
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+class Mailbox(Protocol[T]):
+    """Where an idle worker waits for its next item, or for None: that there will be none."""
+
+    def put(self, item: T | None, /) -> None: ...
+
+    def get(self) -> T | None: ...
 
 
 class WarmestFirst(Generic[T]):
@@ -21,7 +28,7 @@ class WarmestFirst(Generic[T]):
 
     def __init__(self) -> None:
         self._items: deque[T] = deque()
-        self._idle: list[queue.SimpleQueue[T | None]] = []
+        self._idle: list[Mailbox[T]] = []
         self._closed = False
         # Re-entrant, as `close` may be called by the garbage collector amid the other calls.
         self._lock = threading.RLock()
@@ -34,7 +41,7 @@ class WarmestFirst(Generic[T]):
             else:
                 self._items.append(item)
 
-    def get(self, mailbox: queue.SimpleQueue[T | None]) -> T | None:
+    def get(self, mailbox: Mailbox[T]) -> T | None:
         """The next item for the worker with this mailbox, which nobody else has; None once it is closed."""
         with self._lock:
             if self._items:

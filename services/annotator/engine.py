@@ -18,7 +18,7 @@ from typing import Self
 from fairloop import stages, taxonomy
 from fairloop.errors import InvalidInput
 from fairloop.manifest import Manifest
-from fairloop.serving.compute_processes import ComputeProcesses
+from fairloop.serving.compute_processes import AT_ONCE_BYTES, ComputeProcesses
 from fairloop.store import ObjectStore
 from fairloop.tables import FaceRow, Guess
 from services.annotator import core, detectors, registry
@@ -230,7 +230,9 @@ class Engine:
         readable = [image for image in images if not isinstance(image, UnreadableImage)]
         parts = [
             self._processes.submit(
-                core.described, Piece(piece, there, chosen.cropped, chosen.policy, bool(here))
+                core.described,
+                Piece(piece, there, chosen.cropped, chosen.policy, bool(here)),
+                at_once=sum(map(size, piece)) < AT_ONCE_BYTES // 2,
             )
             for piece in pieces(readable, self._processes.count)
         ]
@@ -279,13 +281,17 @@ def pieces(images: Sequence[Picture], processes: int) -> Iterator[list[Picture]]
     """A batch in pieces of at most 16 images and about 4 MiB, and one for each process or more."""
     largest = min(PIECE_IMAGES, -(-len(images) // processes))
     piece: list[Picture] = []
-    size = 0
+    filled = 0
     for image in images:
-        weight = len(image) if isinstance(image, bytes) else getattr(image, "nbytes", 0)
-        if piece and (len(piece) == largest or size + weight > PIECE_BYTES):
+        if piece and (len(piece) == largest or filled + size(image) > PIECE_BYTES):
             yield piece
-            piece, size = [], 0
+            piece, filled = [], 0
         piece.append(image)
-        size += weight
+        filled += size(image)
     if piece:
         yield piece
+
+
+def size(image: Picture) -> int:
+    """Bytes of a picture, encoded or not."""
+    return len(image) if isinstance(image, bytes) else getattr(image, "nbytes", 0)

@@ -47,7 +47,8 @@ def annotator_list(
 
 
 def _loaded(engine: Engine, annotator: Facts) -> annotator_pb2.AnnotatorInfo:
-    info = annotator_info(annotator, engine.description(annotator.name))
+    info = annotator_pb2.AnnotatorInfo()
+    info.CopyFrom(annotator_info(annotator, engine.description(annotator.name)))
     info.terms.extend(_terms(resources.weights_terms(registry.weights(annotator.name))))
     return info
 
@@ -60,7 +61,8 @@ def _classifier(model: Manifest) -> annotator_pb2.AnnotatorInfo | None:
     if attribute not in taxonomy.ATTRIBUTES or not set(labels) <= set(taxonomy.values(attribute)):
         raise ValueError(f"{', '.join(map(str, labels))} of {attribute!r} are not labels of an attribute")
     facts = Facts(model.name, model.name.rsplit("/", 1)[1], (attribute,))
-    info = annotator_info(facts, str(model.details["description"]))
+    info = annotator_pb2.AnnotatorInfo()
+    info.CopyFrom(annotator_info(facts, str(model.details["description"])))
     info.labels.extend(labels)
     info.terms.extend(_terms(model.terms))
     return info

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 
 from fairloop.errors import FairloopError, InvalidInput, to_status
 from fairloop.serving.pages import page
@@ -27,13 +28,18 @@ WRONG_BYTES = {
 
 
 def annotator_info(annotator: Facts, description: str = "") -> annotator_pb2.AnnotatorInfo:
-    """Name, version, attributes and catalogue weights of an annotator."""
+    """Name, version, attributes and catalogue weights of an annotator; not to be changed."""
+    return _info(annotator, description, registry.weights(annotator.name))
+
+
+@lru_cache(256)
+def _info(annotator: Facts, description: str, weights: tuple[str, ...]) -> annotator_pb2.AnnotatorInfo:
     return annotator_pb2.AnnotatorInfo(
         name=annotator.name,
         version=annotator.version,
         attributes=annotator.attributes,
         description=description,
-        weights=registry.weights(annotator.name),
+        weights=weights,
     )
 
 
@@ -100,6 +106,12 @@ def annotated_image(
     return annotator_pb2.AnnotatedImage(item_id=item_id, face=first, more_faces=more)
 
 
+@lru_cache(1024)
+def _source(attribute: str, annotator: str, version: str) -> common_pb2.LabelSource:
+    """For messages of others, which take a copy of it."""
+    return common_pb2.LabelSource(attribute=attribute, annotator=annotator, version=version)
+
+
 def _description(
     row: FaceRow, versions: Mapping[str, str], with_labels: bool
 ) -> annotator_pb2.FaceDescription:
@@ -114,9 +126,7 @@ def _description(
     )
     for (attribute, annotator), guess in row.guesses.items() if with_labels else ():
         face.perceived.add(
-            source=common_pb2.LabelSource(
-                attribute=attribute, annotator=annotator, version=versions[annotator]
-            ),
+            source=_source(attribute, annotator, versions[annotator]),
             label=guess.label or "",
             probabilities=guess.probabilities,
             value=guess.value,

@@ -117,11 +117,13 @@ def test_a_stop_that_reaches_the_whole_group_is_for_the_one_that_started_it(
     assert not any(map(gone, before))
 
 
-def test_a_killed_process_is_replaced_and_its_piece_done_again(pipes: Path) -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_killed_process_is_replaced_and_its_piece_done_again(pipes: Path, at_once: bool) -> None:
     with ComputeProcesses(computing.load, "faces", count=1) as processes:
+        processes.start()
         interrupted, following = (
-            processes.submit(computing.meet, pipes),
-            processes.submit(computing.joined, "next"),
+            processes.submit(computing.meet, pipes, at_once=at_once),
+            processes.submit(computing.joined, "next", at_once=at_once),
         )
         first = int((pipes / "arrived").read_text())
         os.kill(first, signal.SIGKILL)
@@ -131,6 +133,22 @@ def test_a_killed_process_is_replaced_and_its_piece_done_again(pipes: Path) -> N
         assert following.result() == ("faces next", second)
         assert second != first
         assert processes.pids() == [second]
+
+
+def test_a_process_that_ended_while_it_was_idle_is_replaced_for_the_next_piece() -> None:
+    with ComputeProcesses(computing.load, "faces", count=1) as processes:
+        _, first = processes.submit(computing.joined, "one").result()
+        os.kill(first, signal.SIGKILL)
+        wait_gone(first)
+        text, second = processes.submit(computing.joined, "two", at_once=True).result()
+        assert text == "faces two"
+        assert second != first
+
+
+def test_what_cannot_be_sent_at_once_is_the_error_of_its_piece_alone(two: ComputeProcesses[str]) -> None:
+    with pytest.raises(TypeError, match="pickle"):
+        two.submit(computing.joined, threading.Lock(), at_once=True).result()  # type: ignore[arg-type]
+    assert two.submit(computing.joined, "next", at_once=True).result()[0] == "faces next"
 
 
 def test_a_piece_that_ends_two_processes_is_given_up_and_the_next_is_computed() -> None:
