@@ -58,9 +58,9 @@ def wrong(environment: dict[str, str]) -> list[str]:
 
 @contextmanager
 def recognizer(folder: Path, environment: dict[str, str]) -> Iterator[RecognizerClient]:
-    process, address = start_service(
-        "services.recognizer", folder, {**environment, **QUICK}, seconds=STARTING
-    )
+    # Its progress is looked at, which renews no lease.
+    settings = {**environment, **QUICK, "FAIRLOOP_LEASE_SECONDS": "3600"}
+    process, address = start_service("services.recognizer", folder, settings, seconds=STARTING)
     try:
         yield RecognizerClient("recognizer", address)
     finally:
