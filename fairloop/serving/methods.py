@@ -75,13 +75,15 @@ class Shard:
     """One piece of an operation's work.
 
     `index` and `spec` say what it is: a record of it is good for every later
-    attempt. `hint` may spare work that is known to be unneeded by now; it must
+    attempt that computes by the same `recipe` (`Method.recipe`; without one, for
+    all). `hint` may spare work that is known to be unneeded by now; it must
     not change what the caller takes from the output.
     """
 
     index: int
     spec: Mapping[str, Any]
     hint: Mapping[str, Any] = field(default_factory=dict)
+    recipe: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ class Method:
     drives the operation on its owner and returns the result; it gets its
     shards computed through `operation.shards`. `shard` computes one of them, on
     any replica, from the request and the shard's spec and hint in one mapping.
+    `recipe` is one text for everything else that a shard follows from (versions,
+    columns): shards of two recipes are never joined.
     A method with `trainer` has neither: its work is the process
     `python -m {trainer} --operation operations/{id}`, before which `unload` lets
     go of the models that lie idle in the server and says how many. `derives` says that
@@ -123,3 +127,4 @@ class Method:
     unload: Callable[[], int] | None = None
     derives: bool = True
     weights: Callable[[Any], Sequence[str]] | None = None
+    recipe: Callable[[Any], Awaitable[str]] | None = None

@@ -71,7 +71,9 @@ class ShardComputer:
         if found is not None:
             if found["spec"] != digest:
                 raise DataLoss(f"shard {index} of {operation} was recorded for other work", shard=str(index))
-            return found
+            if shard.recipe in ("", found.get("recipe", "")):
+                return found
+            log(logger, "shard was made by another version", operation=operation, shard=index)
         stored = await self._pools.io(self._operations.request, operation)
         if stored is None or stored.method not in self._methods:
             raise Unavailable(f"{operation} is not an operation of this service", operation=operation)
@@ -79,6 +81,8 @@ class ShardComputer:
         if method.shard is None:
             raise Unavailable(f"{stored.method} has no shards", operation=operation)
         request = method.request.FromString(stored.body)
+        if shard.recipe and (method.recipe is None or await method.recipe(request) != shard.recipe):
+            raise Unavailable(f"this replica has other versions than the owner of {operation}")
         log(logger, "shard started", operation=operation, shard=index, attempt=attempt)
         context = ShardContext(operation, index, self._operations.store, self._pools)
         attributes: tracing.Attributes = {
@@ -96,6 +100,7 @@ class ShardComputer:
             "parts": [asdict(part) for part in output.parts],
             "facts": dict(output.facts),
             "units": output.units,
+            "recipe": shard.recipe,
         }
         await self._pools.io(self._operations.put_shard, operation, index, record)
         log(logger, "shard finished", operation=operation, shard=index, attempt=attempt)
@@ -125,7 +130,8 @@ class ShardServicer(common_pb2_grpc.ShardServiceServicer):
         operation = names.check("operation", request.operation, "operation")
         if request.index < 0:
             raise InvalidInput("index", f"{request.index} is negative")
-        shard = Shard(request.index, _mapping("spec", request.spec), _mapping("hint", request.hint or "{}"))
+        spec, hint = _mapping("spec", request.spec), _mapping("hint", request.hint or "{}")
+        shard = Shard(request.index, spec, hint, request.recipe)
         record = await self._computer.compute(operation, request.attempt, shard)
         return common_pb2.RunShardResponse(record=json.dumps(record))
 
@@ -190,6 +196,7 @@ class Replicas:
             index=shard.index,
             spec=canonical_json(shard.spec).decode(),
             hint=canonical_json(shard.hint).decode(),
+            recipe=shard.recipe,
         )
         attributes: tracing.Attributes = {"fairloop.operation": operation, "fairloop.shard": shard.index}
         try:
@@ -204,6 +211,9 @@ class Replicas:
                 found = Unavailable(f"{address} gave up shard {shard.index}: {found}")
             raise found from error
         record: dict[str, Any] = json.loads(reply.record)
+        if shard.recipe and record.get("recipe") != shard.recipe:
+            # A replica of a release that knows no recipes, in the middle of an update.
+            raise Unavailable(f"{address} has other versions than the owner of {operation}")
         return record
 
     async def close(self) -> None:

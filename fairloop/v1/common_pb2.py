@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66\x61irloop/v1/common.proto\x12\x0b\x66\x61irloop.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"D\n\x0bLabelSource\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x11\n\tannotator\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"*\n\x03Use\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12\x13\n\x0b\x61\x63knowledge\x18\x02 \x01(\t\"\x82\x01\n\x0cLicenceTerms\x12\x0f\n\x07licence\x18\x01 \x01(\t\x12\x12\n\ncommercial\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65rivatives\x18\x03 \x01(\t\x12\x16\n\x0eredistribution\x18\x04 \x01(\t\x12\x0f\n\x07\x63onsent\x18\x05 \x01(\t\x12\x0f\n\x07purpose\x18\x06 \x01(\t\"\xc1\x03\n\x11OperationMetadata\x12\x0e\n\x06method\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.fairloop.v1.OperationState\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\r\n\x05owner\x18\x04 \x01(\t\x12\r\n\x05stage\x18\x05 \x01(\t\x12\x0c\n\x04\x64one\x18\x06 \x01(\x03\x12\r\n\x05total\x18\x07 \x01(\x03\x12\x0c\n\x04unit\x18\x08 \x01(\t\x12\x0c\n\x04rate\x18\t \x01(\x01\x12\x13\n\x0b\x65ta_seconds\x18\n \x01(\x01\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12>\n\x08measures\x18\r \x03(\x0b\x32,.fairloop.v1.OperationMetadata.MeasuresEntry\x12\x0e\n\x06\x63\x61ller\x18\x0e \x01(\t\x12\x10\n\x08\x66low_run\x18\x0f \x01(\t\x1a/\n\rMeasuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"`\n\x0fRunShardRequest\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\r\n\x05index\x18\x03 \x01(\x03\x12\x0c\n\x04spec\x18\x04 \x01(\t\x12\x0c\n\x04hint\x18\x05 \x01(\t\"\"\n\x10RunShardResponse\x12\x0e\n\x06record\x18\x01 \x01(\t*\xa9\x01\n\nFaceStatus\x12\x1b\n\x17\x46\x41\x43\x45_STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x46\x41\x43\x45_STATUS_OK\x10\x01\x12\x17\n\x13\x46\x41\x43\x45_STATUS_NO_FACE\x10\x02\x12\x1d\n\x19\x46\x41\x43\x45_STATUS_SEVERAL_FACES\x10\x03\x12\x17\n\x13\x46\x41\x43\x45_STATUS_CORRUPT\x10\x04\x12\x19\n\x15\x46\x41\x43\x45_STATUS_TOO_LARGE\x10\x05*\xe4\x01\n\x0eOperationState\x12\x1f\n\x1bOPERATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17OPERATION_STATE_PENDING\x10\x01\x12\x1b\n\x17OPERATION_STATE_RUNNING\x10\x02\x12\x1d\n\x19OPERATION_STATE_SUSPENDED\x10\x03\x12\x1d\n\x19OPERATION_STATE_SUCCEEDED\x10\x04\x12\x1a\n\x16OPERATION_STATE_FAILED\x10\x05\x12\x1d\n\x19OPERATION_STATE_CANCELLED\x10\x06\x32W\n\x0cShardService\x12G\n\x08RunShard\x12\x1c.fairloop.v1.RunShardRequest\x1a\x1d.fairloop.v1.RunShardResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66\x61irloop/v1/common.proto\x12\x0b\x66\x61irloop.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"D\n\x0bLabelSource\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x11\n\tannotator\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"*\n\x03Use\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12\x13\n\x0b\x61\x63knowledge\x18\x02 \x01(\t\"\x82\x01\n\x0cLicenceTerms\x12\x0f\n\x07licence\x18\x01 \x01(\t\x12\x12\n\ncommercial\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65rivatives\x18\x03 \x01(\t\x12\x16\n\x0eredistribution\x18\x04 \x01(\t\x12\x0f\n\x07\x63onsent\x18\x05 \x01(\t\x12\x0f\n\x07purpose\x18\x06 \x01(\t\"\xc1\x03\n\x11OperationMetadata\x12\x0e\n\x06method\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.fairloop.v1.OperationState\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\r\n\x05owner\x18\x04 \x01(\t\x12\r\n\x05stage\x18\x05 \x01(\t\x12\x0c\n\x04\x64one\x18\x06 \x01(\x03\x12\r\n\x05total\x18\x07 \x01(\x03\x12\x0c\n\x04unit\x18\x08 \x01(\t\x12\x0c\n\x04rate\x18\t \x01(\x01\x12\x13\n\x0b\x65ta_seconds\x18\n \x01(\x01\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12>\n\x08measures\x18\r \x03(\x0b\x32,.fairloop.v1.OperationMetadata.MeasuresEntry\x12\x0e\n\x06\x63\x61ller\x18\x0e \x01(\t\x12\x10\n\x08\x66low_run\x18\x0f \x01(\t\x1a/\n\rMeasuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"p\n\x0fRunShardRequest\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\r\n\x05index\x18\x03 \x01(\x03\x12\x0c\n\x04spec\x18\x04 \x01(\t\x12\x0c\n\x04hint\x18\x05 \x01(\t\x12\x0e\n\x06recipe\x18\x06 \x01(\t\"\"\n\x10RunShardResponse\x12\x0e\n\x06record\x18\x01 \x01(\t*\xa9\x01\n\nFaceStatus\x12\x1b\n\x17\x46\x41\x43\x45_STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x46\x41\x43\x45_STATUS_OK\x10\x01\x12\x17\n\x13\x46\x41\x43\x45_STATUS_NO_FACE\x10\x02\x12\x1d\n\x19\x46\x41\x43\x45_STATUS_SEVERAL_FACES\x10\x03\x12\x17\n\x13\x46\x41\x43\x45_STATUS_CORRUPT\x10\x04\x12\x19\n\x15\x46\x41\x43\x45_STATUS_TOO_LARGE\x10\x05*\xe4\x01\n\x0eOperationState\x12\x1f\n\x1bOPERATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17OPERATION_STATE_PENDING\x10\x01\x12\x1b\n\x17OPERATION_STATE_RUNNING\x10\x02\x12\x1d\n\x19OPERATION_STATE_SUSPENDED\x10\x03\x12\x1d\n\x19OPERATION_STATE_SUCCEEDED\x10\x04\x12\x1a\n\x16OPERATION_STATE_FAILED\x10\x05\x12\x1d\n\x19OPERATION_STATE_CANCELLED\x10\x06\x32W\n\x0cShardService\x12G\n\x08RunShard\x12\x1c.fairloop.v1.RunShardRequest\x1a\x1d.fairloop.v1.RunShardResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_OPERATIONMETADATA_MEASURESENTRY']._loaded_options = None
   _globals['_OPERATIONMETADATA_MEASURESENTRY']._serialized_options = b'8\001'
-  _globals['_FACESTATUS']._serialized_start=908
-  _globals['_FACESTATUS']._serialized_end=1077
-  _globals['_OPERATIONSTATE']._serialized_start=1080
-  _globals['_OPERATIONSTATE']._serialized_end=1308
+  _globals['_FACESTATUS']._serialized_start=924
+  _globals['_FACESTATUS']._serialized_end=1093
+  _globals['_OPERATIONSTATE']._serialized_start=1096
+  _globals['_OPERATIONSTATE']._serialized_end=1324
   _globals['_LABELSOURCE']._serialized_start=74
   _globals['_LABELSOURCE']._serialized_end=142
   _globals['_USE']._serialized_start=144
@@ -49,9 +49,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPERATIONMETADATA_MEASURESENTRY']._serialized_start=724
   _globals['_OPERATIONMETADATA_MEASURESENTRY']._serialized_end=771
   _globals['_RUNSHARDREQUEST']._serialized_start=773
-  _globals['_RUNSHARDREQUEST']._serialized_end=869
-  _globals['_RUNSHARDRESPONSE']._serialized_start=871
-  _globals['_RUNSHARDRESPONSE']._serialized_end=905
-  _globals['_SHARDSERVICE']._serialized_start=1310
-  _globals['_SHARDSERVICE']._serialized_end=1397
+  _globals['_RUNSHARDREQUEST']._serialized_end=885
+  _globals['_RUNSHARDRESPONSE']._serialized_start=887
+  _globals['_RUNSHARDRESPONSE']._serialized_end=921
+  _globals['_SHARDSERVICE']._serialized_start=1326
+  _globals['_SHARDSERVICE']._serialized_end=1413
 # @@protoc_insertion_point(module_scope)

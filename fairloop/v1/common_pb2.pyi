@@ -118,18 +118,20 @@ class OperationMetadata(_message.Message):
     def __init__(self, method: _Optional[str] = ..., state: _Optional[_Union[OperationState, str]] = ..., attempt: _Optional[int] = ..., owner: _Optional[str] = ..., stage: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., unit: _Optional[str] = ..., rate: _Optional[float] = ..., eta_seconds: _Optional[float] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., measures: _Optional[_Mapping[str, float]] = ..., caller: _Optional[str] = ..., flow_run: _Optional[str] = ...) -> None: ...
 
 class RunShardRequest(_message.Message):
-    __slots__ = ("operation", "attempt", "index", "spec", "hint")
+    __slots__ = ("operation", "attempt", "index", "spec", "hint", "recipe")
     OPERATION_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     HINT_FIELD_NUMBER: _ClassVar[int]
+    RECIPE_FIELD_NUMBER: _ClassVar[int]
     operation: str
     attempt: int
     index: int
     spec: str
     hint: str
-    def __init__(self, operation: _Optional[str] = ..., attempt: _Optional[int] = ..., index: _Optional[int] = ..., spec: _Optional[str] = ..., hint: _Optional[str] = ...) -> None: ...
+    recipe: str
+    def __init__(self, operation: _Optional[str] = ..., attempt: _Optional[int] = ..., index: _Optional[int] = ..., spec: _Optional[str] = ..., hint: _Optional[str] = ..., recipe: _Optional[str] = ...) -> None: ...
 
 class RunShardResponse(_message.Message):
     __slots__ = ("record",)

@@ -22,7 +22,7 @@ from fairloop.serving.runner import RunningOperation
 from fairloop.store import ObjectStore
 from fairloop.table_store import pieces
 from fairloop.v1 import annotator_pb2
-from services.annotator import selectivity
+from services.annotator import recipe, selectivity
 from services.annotator.describe import reduced
 from services.annotator.engine import Engine
 from services.annotator.images import UnreadableImage, decode
@@ -58,6 +58,9 @@ Request = annotator_pb2.ExtractActivationsRequest
 def make_method(engine: Engine, networks: Networks, store: ObjectStore, pools: Pools) -> Method:
     """The method, bound to the server's detector and to the networks that it can load."""
 
+    def made_by(request: Request, network: Network) -> str:
+        return recipe.recipe(schema_of(request, network), [network.name], engine.detector)
+
     async def validate(request: Request) -> None:
         check(request)
         network = await pools.io(networks.get, request.network)
@@ -79,8 +82,9 @@ def make_method(engine: Engine, networks: Networks, store: ObjectStore, pools: P
         effects = EffectTally(network.attributes, by) if request.masks else None
         statuses: Counter[str] = Counter()
         shown: list[np.ndarray[tuple[int], np.dtype[np.bool_]]] = []
+        same = made_by(request, network)
         shards = (
-            Shard(index, {"start": start, "stop": stop})
+            Shard(index, {"start": start, "stop": stop}, recipe=same)
             for index, (start, stop) in enumerate(pieces(len(dataset), shard_images(columns)))
         )
         try:
@@ -159,7 +163,10 @@ def make_method(engine: Engine, networks: Networks, store: ObjectStore, pools: P
     def weights(request: Request) -> Sequence[str]:
         return networks.weights(request.network)
 
-    return Method(NAME, Request, validate, run, shard, derives=False, weights=weights)
+    async def recipe_of(request: Request) -> str:
+        return made_by(request, await pools.io(networks.get, request.network))
+
+    return Method(NAME, Request, validate, run, shard, derives=False, weights=weights, recipe=recipe_of)
 
 
 def check(request: Request) -> None:

@@ -31,7 +31,7 @@ from fairloop.tables import (
     quality_column,
 )
 from fairloop.v1 import annotator_pb2
-from services.annotator import detectors
+from services.annotator import detectors, recipe
 from services.annotator.engine import Chosen, Engine
 from services.annotator.messages import annotator_info, face_policy
 
@@ -56,6 +56,9 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
             policy=face_policy(request.face_policy),
         )
 
+    def made_by(chosen: Chosen) -> str:
+        return recipe.recipe(annotation_schema(chosen.guesses), chosen.made_from, engine.detector)
+
     async def validate(request: annotator_pb2.AnnotateRequest) -> None:
         names.check("dataset version", request.dataset, "dataset")
         if not request.annotators:
@@ -75,10 +78,11 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
         if detector.name != detectors.DEFAULT:
             made_from.append(f"{detector.name}@{detector.version}")
         table = TableWriter(store, ANNOTATIONS, annotation_schema(guesses), made_from)
+        same = made_by(chosen)
         statuses: Counter[str] = Counter()
         gate = GateTally(request.quality_gate)
         shards = (
-            Shard(index, {"start": start, "stop": stop})
+            Shard(index, {"start": start, "stop": stop}, recipe=same)
             for index, (start, stop) in enumerate(pieces(len(dataset), SHARD_IMAGES))
         )
         try:
@@ -149,7 +153,19 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
     def weights(request: annotator_pb2.AnnotateRequest) -> Sequence[str]:
         return engine.catalogued(request.annotators, request.attributes)
 
-    return Method(NAME, annotator_pb2.AnnotateRequest, validate, run, shard, derives=False, weights=weights)
+    async def recipe_of(request: annotator_pb2.AnnotateRequest) -> str:
+        return made_by(await select(request))
+
+    return Method(
+        NAME,
+        annotator_pb2.AnnotateRequest,
+        validate,
+        run,
+        shard,
+        derives=False,
+        weights=weights,
+        recipe=recipe_of,
+    )
 
 
 def _tally(gate: GateTally, rows: pa.Table, guesses: Sequence[tuple[str, str]]) -> None:

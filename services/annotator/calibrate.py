@@ -27,6 +27,7 @@ from fairloop.store import ObjectStore
 from fairloop.table_store import from_parquet, pieces, to_parquet
 from fairloop.tables import FaceRow, Guess
 from fairloop.v1 import annotator_pb2, common_pb2
+from services.annotator import recipe
 from services.annotator.changes import BLUR, CHANGES, JPEG_QUALITY, changed
 from services.annotator.describe import Picture
 from services.annotator.engine import Chosen, Engine
@@ -78,6 +79,9 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
                 )
         return chosen
 
+    def made_by(chosen: Chosen) -> str:
+        return recipe.recipe(SCHEMA, chosen.made_from, engine.detector)
+
     async def validate(request: annotator_pb2.CalibrateRequest) -> None:
         check(request)
         await select(request)
@@ -89,8 +93,9 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
         request: annotator_pb2.CalibrateRequest = operation.request
         dataset = await pools.io(Dataset.open, store, request.dataset)
         chosen = await select(request)
+        same = made_by(chosen)
         shards = (
-            Shard(index, {"start": start, "stop": stop})
+            Shard(index, {"start": start, "stop": stop}, recipe=same)
             for index, (start, stop) in enumerate(pieces(len(dataset), SHARD_IMAGES))
         )
         found: list[pa.Table] = []
@@ -158,7 +163,19 @@ def make_method(engine: Engine, store: ObjectStore, pools: Pools) -> Method:
     def weights(request: annotator_pb2.CalibrateRequest) -> Sequence[str]:
         return engine.catalogued([source.annotator for source in request.sources])
 
-    return Method(NAME, annotator_pb2.CalibrateRequest, validate, run, shard, derives=False, weights=weights)
+    async def recipe_of(request: annotator_pb2.CalibrateRequest) -> str:
+        return made_by(await select(request))
+
+    return Method(
+        NAME,
+        annotator_pb2.CalibrateRequest,
+        validate,
+        run,
+        shard,
+        derives=False,
+        weights=weights,
+        recipe=recipe_of,
+    )
 
 
 def check(request: annotator_pb2.CalibrateRequest) -> None:

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any, Self
 
 import pytest
@@ -33,10 +34,17 @@ NAME = "operations/annotator-" + "a" * 26
 METHOD = "AnnotatorService.Annotate"
 
 
+class WithoutRecipes(ShardComputer):
+    """A release that knows of none."""
+
+    async def compute(self, operation: str, attempt: int, shard: Shard) -> dict[str, Any]:
+        return await super().compute(operation, attempt, replace(shard, recipe=""))
+
+
 class Replica:
     """A real server that answers RunShard; its shards wait until they may go on."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, recipe: str = "") -> None:
         self.may_go_on = asyncio.Event()
         self.may_go_on.set()
         self.busy = 0
@@ -44,13 +52,18 @@ class Replica:
         self.computed: list[int] = []
         self._pools = Pools(4)
         self._server = aio.server(interceptors=[Layers([request_context])])
-        method = Method(METHOD, AnnotateRequest, self._validate, shard=self._shard)
-        computer = ShardComputer({METHOD: method}, OperationStore(store), self._pools)
+        self._recipe = recipe
+        method = Method(METHOD, AnnotateRequest, self._validate, shard=self._shard, recipe=self._made_by)
+        kind = ShardComputer if recipe else WithoutRecipes
+        computer = kind({METHOD: method}, OperationStore(store), self._pools)
         common_pb2_grpc.add_ShardServiceServicer_to_server(ShardServicer(computer), self._server)
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
 
     async def _validate(self, request: Any) -> None:
         return
+
+    async def _made_by(self, request: Any) -> str:
+        return self._recipe
 
     async def _shard(self, request: Any, spec: Any, context: ShardContext) -> ShardOutput:
         self.busy += 1
@@ -115,6 +128,23 @@ async def test_a_shard_that_is_recorded_is_not_computed_again(
         assert sorted(replica.computed) == [0, 1, 2, 3, 4]
         with pytest.raises(DataLoss, match=f"shard 1 of {NAME} was recorded for other work"):
             await outputs([replica.address], [Shard(1, {"number": "other"})])
+
+
+async def test_shards_by_two_recipes_are_never_joined(store: ObjectStore, operations: OperationStore) -> None:
+    """Records by another one are computed again, and replicas with another one, or none, are passed over."""
+    async with Replica(store) as former, Replica(store, "other") as other, Replica(store, "new") as new:
+        await outputs([former.address], plain(2))
+        await outputs([other.address], [Shard(2, {"number": 2}, recipe="other")])
+        assert (sorted(former.computed), other.computed) == ([0, 1], [2])
+        shards = [Shard(index, {"number": index}, recipe="new") for index in range(6)]
+        everybody = [former.address, other.address, new.address]
+        assert await outputs(everybody, shards) == list(range(6))
+        assert sorted(new.computed) == list(range(6))
+        assert other.computed == [2]
+        assert await outputs([new.address], shards) == list(range(6))
+        assert sorted(new.computed) == list(range(6)), "what is recorded by this recipe is taken as it is"
+        with pytest.raises(Unavailable, match=f"other versions than the owner of {NAME}"):
+            await outputs([other.address], [Shard(9, {"number": 9}, recipe="new")], patience=0)
 
 
 async def test_shards_of_a_dead_replica_wait_for_the_living_one_however_long_it_is_busy(
