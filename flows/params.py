@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class ToneAnnotator(StrEnum):
@@ -100,3 +101,9 @@ class LoopParameters(BaseModel):
         description="Why it is done although the terms forbid it; recorded in everything that is made.",
     )
     fresh: bool = Field(False, description="Do everything again, whatever is stored.")
+
+    @field_validator("calibrations", mode="before")
+    @classmethod
+    def named(cls, value: Any) -> Any:
+        """A text, as a command line gives it, names them by comma."""
+        return [part for part in value.split(",") if part] if isinstance(value, str) else value

@@ -83,6 +83,19 @@ def calibrate(
     show_default=True,
     help="Posterior probability below which the consensus is uncertain.",
 )
+@click.option(
+    "--listed",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="Most images of each attribute to list, the least certain first.",
+)
+@click.option(
+    "--csv",
+    "table",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write the listed images there: who said what, and the consensus.",
+)
 @where
 def agree(
     annotations: str,
@@ -90,6 +103,8 @@ def agree(
     annotators: tuple[str, ...],
     by: str | None,
     certainty: float,
+    listed: int,
+    table: Path | None,
     addresses: tuple[str, ...],
     state_folder: Path,
     as_json: bool,
@@ -101,16 +116,26 @@ def agree(
     from fairloop.client import Client
     from fairloop.commands.stored import ended
     from fairloop.commands.surroundings import surroundings
+    from fairloop.disagreements import read_disagreements, write_csv
+    from fairloop.store import ObjectStore
     from fairloop.v1 import metrics_pb2
 
     request = metrics_pb2.CompareAnnotatorsRequest(
-        annotations=annotations, attributes=attributes, annotators=annotators, certainty=certainty
+        annotations=annotations,
+        attributes=attributes,
+        annotators=annotators,
+        certainty=certainty,
+        listed=listed,
     )
     if by:
         request.groups.CopyFrom(label_source(by, "--by"))
     with surroundings(state_folder, addresses), Client.from_environment() as client:
         doing = f"comparing {annotations}"
         found = ended(lambda: client.metrics.compare_annotators(request), "metrics", doing)
+        if table is not None:
+            differing = read_disagreements(ObjectStore.from_environment(), found.report)
+            write_csv(differing, table)
+            click.echo(f"{table}: {differing.listed:,} rows, the least certain first", err=True)
     if as_json:
         click.echo(found.summary_json)
         return

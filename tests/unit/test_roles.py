@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fairloop.calibrations import Measured
+from flows.params import LoopParameters
 from flows.roles import choose, mean_recall
 
 
@@ -40,3 +41,10 @@ def test_one_calibrated_annotator_judges_and_never_steers_too() -> None:
 def test_without_a_calibration_of_the_attribute_the_parameters_decide() -> None:
     found = choose("skin_tone_band", "skin_tone", "ita", [measured("a", (9, 1), (1, 9))])
     assert (found.steering, found.judging, found.calibrated) == ("skin_tone", "ita", False)
+
+
+def test_calibrations_are_a_list_or_on_a_command_line_names_by_comma() -> None:
+    names = ["calibrations/0123456789abcdef", "calibrations/fedcba9876543210"]
+    assert LoopParameters(calibrations=",".join(names)).calibrations == names
+    assert LoopParameters(calibrations=names).calibrations == names
+    assert LoopParameters().calibrations == []
