@@ -73,14 +73,14 @@ class Work:
 
 
 @contextlib.contextmanager
-def server(folder: Path) -> Iterator[tuple[str, ObjectStore]]:
-    """Address of an annotator over an empty bucket, and the bucket."""
+def server(folder: Path, annotators: Sequence[str] = ANNOTATORS) -> Iterator[tuple[str, ObjectStore]]:
+    """Address of a server with these annotators over an empty bucket, and the bucket."""
     started: list[Process] = []
     try:
         process, s3 = start_store(folder)
         started.append(process)
         environment, store = own_bucket(s3)
-        environment |= {"FAIRLOOP_THREADS": str(THREADS), "FAIRLOOP_ANNOTATORS": ",".join(ANNOTATORS)}
+        environment |= {"FAIRLOOP_THREADS": str(THREADS), "FAIRLOOP_ANNOTATORS": ",".join(annotators)}
         process, address = start_service("services.annotator", folder, environment)
         started.append(process)
         yield address, store

@@ -24,4 +24,7 @@ def deepface_library(home: Path) -> Iterator[Any]:
     there = importlib.util.find_spec("werkzeug") is not None
     variables = {"DEEPFACE_HOME": str(home), "DEEPFACE_BACKEND_ENGINE": "onnx"}
     with mock.patch.dict(os.environ, variables), mock.patch.dict(sys.modules, {} if there else stands_in):
-        yield importlib.import_module("deepface.DeepFace")
+        library = importlib.import_module("deepface.DeepFace")
+        # It keeps models by name for as long as the process lives, wherever their files were.
+        vars(importlib.import_module("deepface.modules.modeling")).pop("cached_models", None)
+        yield library
