@@ -27,9 +27,11 @@ from fairloop.taxonomy import values
 from fairloop.v1 import annotator_pb2, common_pb2
 from services.annotator import classifier, classifier_network, registry
 from services.annotator.describe import chosen
-from services.annotator.detector import Detection
+from services.annotator.detector import Detection, Detector
+from services.annotator.images import decode
 from tests.support.bucket import own_bucket
 from tests.support.fairface_weights import fairface_cache
+from tests.support.odd_pictures import odd_pictures
 from tests.support.processes import start_service
 
 LARGEST, CENTRAL, ALL, REFUSE = (
@@ -181,6 +183,39 @@ def test_a_table_of_all_faces_has_a_row_for_each_and_counts_images(
     assert sorted(by_image.values()) == [[0], [0, 1, 2, 3, 4, 5]]
     assert manifest.details["face_policy"] == "all"
     assert manifest.details["detector"].keys() == {"dlib_hog"}
+
+
+def test_every_kind_of_picture_is_a_row_with_its_outcome_and_lies_as_it_is_shown(
+    served: Served, group: bytes
+) -> None:
+    pixels = decode(group)
+    pictures = odd_pictures(pixels, Detector.load().detect(pixels)[0].box)
+    writer = DatasetWriter(served.store, "datasets/odd")
+    for data, _ in pictures.values():
+        writer.add(Stored(data=data, width=1, height=1, format="png"))
+    dataset = writer.finish()
+    kinds = dict(zip(dataset.index["image_id"].to_pylist(), pictures, strict=True))
+    result = served.client.annotate(
+        annotator_pb2.AnnotateRequest(dataset=dataset.name, annotators=["ita"])
+    ).result()
+    _, table = read_table(served.store, result.annotations, ANNOTATIONS)
+    rows = {kinds[row["image_id"]]: row for row in table.to_pylist()}
+    assert {kind: row["status"] for kind, row in rows.items()} == {
+        kind: status for kind, (_, status) in pictures.items()
+    }
+    assert dict(result.statuses) == Counter(status for _, status in pictures.values())
+    # dlib's boxes of the same picture lie on a grid of some pixels; turned by 90° it would lie elsewhere.
+    assert rows["rotated"]["box"] == pytest.approx(rows["upright"]["box"], abs=12)
+    assert rows["animated"]["box"] == pytest.approx(rows["upright"]["box"], abs=12)
+    inline = [
+        annotator_pb2.ImageItem(item_id=kind, image=data) for kind, (data, _) in pictures.items() if data
+    ]
+    reply = served.client.annotate_images(
+        annotator_pb2.AnnotateImagesRequest(images=inline, annotators=["ita"])
+    )
+    for item in reply.images:
+        bad = pictures[item.item_id][1] == "corrupt"
+        assert item.WhichOneof("outcome") == ("error" if bad else "face"), item.item_id
 
 
 def test_what_is_not_loaded_is_listed_with_what_would_load_it_and_refused_when_named(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torchvision import transforms
 from torchvision.models import resnet34
 
@@ -26,6 +24,7 @@ from services.annotator.face import Face
 from services.annotator.fairface import FairFace, FairFaceRace4
 from services.annotator.fairface_network import load_network
 from services.annotator.images import decode
+from tests.support.odd_pictures import odd_pictures
 
 Pixels = NDArray[np.uint8]
 
@@ -166,41 +165,10 @@ def test_the_version_stands_for_the_weights_and_the_margin(
     assert len({annotator.version, FairFace(race4).version, FairFace(race7, 1.25).version}) == 3
 
 
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def rotated(image: Image.Image) -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # shown turned by 90° clockwise
-    return encoded(image.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif, quality=95)
-
-
 def test_every_kind_of_bad_or_odd_input_is_a_row_with_its_outcome(
     annotator: FairFace, photograph: Pixels
 ) -> None:
-    half = Image.fromarray(photograph[::2, ::2].copy())  # two of its six people are still found
-    left, top, right, bottom = (int(edge) for edge in Detector.load().detect(photograph)[0].box)
-    side = right - left
-    one = Image.fromarray(photograph).crop((left - side, top - side, right + side, bottom + side))
-    grey16 = Image.fromarray(np.asarray(one.convert("L")).astype(np.uint16) * 257)
-    frames = [one, Image.new("RGB", one.size)]
-    images = {
-        "upright": (encoded(one, "PNG"), "ok"),
-        "rotated": (rotated(one), "ok"),
-        "grey": (encoded(one.convert("L"), "PNG"), "ok"),
-        "alpha": (encoded(one.convert("RGBA"), "PNG"), "ok"),
-        "cmyk": (encoded(one.convert("CMYK"), "JPEG", quality=95), "ok"),
-        "sixteen bits": (encoded(grey16, "PNG"), "ok"),
-        "animated": (encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:]), "ok"),
-        "many": (encoded(half, "PNG"), "several_faces"),
-        "nobody": (encoded(Image.new("RGB", (200, 200), "grey"), "PNG"), "no_face"),
-        "1 × 1": (encoded(Image.new("RGB", (1, 1)), "PNG"), "no_face"),
-        "corrupt": (encoded(one, "PNG")[:500], "corrupt"),
-        "empty": (b"", "corrupt"),
-    }
+    images = odd_pictures(photograph, Detector.load().detect(photograph)[0].box)
     rows = describe([data for data, _ in images.values()], [annotator], Detector.load())
     assert {name: row.status for name, row in zip(images, rows, strict=True)} == {
         name: status for name, (_, status) in images.items()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image as Picture
 from sklearn.metrics import confusion_matrix
 
 from fairloop import manifest
+from fairloop.commands.classifying import evaluation, train_classifier
 from fairloop.dataset import Dataset, DatasetWriter, Image
 from fairloop.errors import InvalidInput, NotFound
 from fairloop.operation import Operation
@@ -46,6 +51,7 @@ BANDS = ("light", "medium", "dark")
 class World:
     services: Services
     store: ObjectStore
+    variables: dict[str, str]
     dataset: Dataset
     fresh: Dataset
     made: TrainClassifierResult
@@ -78,15 +84,19 @@ def request(dataset: str, **options: Any) -> TrainClassifierRequest:
 
 @pytest.fixture(scope="module")
 def world(s3: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    environment, store = own_bucket(s3)
-    environment |= {"FAIRLOOP_ANNOTATORS": "ita", "FAIRLOOP_THREADS": "1", "FAIRLOOP_DEVICE": "cpu"}
+    variables, store = own_bucket(s3)
+    environment = variables | {
+        "FAIRLOOP_ANNOTATORS": "ita",
+        "FAIRLOOP_THREADS": "1",
+        "FAIRLOOP_DEVICE": "cpu",
+    }
     services = Services(tmp_path_factory.mktemp("classifier"), environment)
     try:
         services.start("annotator")
         services.start("metrics")
         dataset, fresh = faces(store, "train", 150, 5), faces(store, "fresh", 40, 6)
         made = services.annotator.train_classifier(request(dataset.name)).result(600)
-        yield World(services, store, dataset, fresh, made)
+        yield World(services, store, variables, dataset, fresh, made)
     finally:
         services.stop()
 
@@ -212,3 +222,34 @@ def test_a_name_that_leads_to_no_classifier_is_refused(world: World) -> None:
     from_absent.base, from_absent.architecture = absent, ""
     with pytest.raises(NotFound, match=absent):
         client.train_classifier(from_absent)
+
+
+def test_the_command_composes_weighs_and_judges_on_worse_pictures(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new head on the first network, for another attribute, with every option that a study needs."""
+    for name, value in world.variables.items():
+        monkeypatch.setenv(name, value)
+    line = f"""{world.dataset.name} gender --name gender-head --base {world.made.model} --train head
+        --images gender=female:real:60 --images gender=male:real:40 --epochs 6 --epoch-images 64 --patience 3
+        --loss daw --class-weights --by apparent_lightness_band --robustness all
+        --address annotator={world.services.address("annotator")}"""
+    done = CliRunner().invoke(train_classifier, line.split(), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    model = next(word for word in done.output.split() if word.startswith("models/gender-head")).rstrip(":")
+    written = CliRunner().invoke(evaluation, [model, "--to", str(tmp_path)], catch_exceptions=False)
+    assert written.exit_code == 0, written.output
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    assert found["classes"] == ["female", "male"]
+    assert {table["grouping"] for table in found["tables"]} == {"", "apparent_lightness_band"}
+    # The untouched pictures, then six changes at four levels each.
+    levels = Counter(step["change"] for step in found["robustness"])
+    assert sorted(levels.values()) == [1, 4, 4, 4, 4, 4, 4]
+    for step in found["robustness"]:
+        by = {one["grouping"]: one["groups"] for one in step["groupings"]}
+        assert {one["group"] for one in by["apparent_lightness_band"]} == set(BANDS)
+    with (tmp_path / "robustness.csv").open(newline="") as file:
+        assert {row["change"] for row in csv.DictReader(file)} == set(levels)
+    about = manifest.load(world.store, model, SCHEMA)
+    assert set(about.parents) == {world.dataset.name, world.made.model}
+    assert about.details["description"].endswith("trained on 100 images")
