@@ -338,6 +338,45 @@ def test_a_lora_changes_its_base_and_fits_no_other(world: World, tmp_path: Path)
         publish_lora(world.store, wide, world.models["tiny-safe"], "models/wide", description="wide")
 
 
+def test_a_lora_draws_with_the_very_weights_of_its_base_and_neither_disturbs_the_other(world: World) -> None:
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    from services.generator.diffusion.drawing import drawing_of
+    from services.generator.diffusion.loading import LOADED, DiffusionModel, load_diffusion
+
+    def loaded(model: str) -> DiffusionModel:
+        return load_diffusion(world.store, world.models[model], "cpu", "float32")
+
+    def drawn(model: DiffusionModel) -> NDArray[np.uint8]:
+        return model.draw(["a photo of a doctor"], [5], drawing_of(QUICK, model.manifest))[0][0]
+
+    def weights(model: DiffusionModel) -> dict[int, int]:
+        parts = [part for part in model.pipeline.components.values() if isinstance(part, torch.nn.Module)]
+        return {w.data_ptr(): w.nbytes for part in parts for w in part.parameters()}
+
+    try:
+        base = loaded("tiny-safe")
+        alone, before = drawn(base), weights(base)
+        lora = loaded("tiny-lora")
+        both = weights(lora)
+        own = load_file(world.folders["tiny-safe"].parent / "lora.safetensors")
+        assert before.items() <= both.items()
+        assert sum(both.values()) == sum(before.values()) + sum(tensor.nbytes for tensor in own.values())
+        pipe = StableDiffusionPipeline.from_pretrained(world.folders["tiny-safe"], local_files_only=True)
+        pipe.load_lora_weights(world.folders["tiny-safe"].parent, weight_name="lora.safetensors")
+        pipe.set_progress_bar_config(disable=True)
+        noise = torch.Generator().manual_seed(5)
+        expected = pipe("a photo of a doctor", num_inference_steps=3, guidance_scale=7.5, generator=noise)
+        np.testing.assert_array_equal(drawn(lora), np.asarray(expected.images[0]))
+        np.testing.assert_array_equal(drawn(base), alone)
+        # While the LoRA is in use its base is not read again, whatever the server has forgotten.
+        LOADED.unload()
+        assert loaded("tiny-safe") is lora.base is base
+    finally:
+        LOADED.unload()
+
+
 def test_images_made_again_are_equal_under_the_same_profile(world: World) -> None:
     drawn = made(world, asked(world, "tiny-some", {"a photo of a person": 5}))
     dcgan = world.services.generator.model("models/dcgan-faces")

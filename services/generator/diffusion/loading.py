@@ -1,16 +1,22 @@
 """A diffusion model of the store, ready to draw.
 
+A LoRA draws with its base's own weights: whichever of the two is asked for first,
+and however many LoRAs there are of it, a base is in memory once.
+
 diffusers and transformers are imported when the first such model is loaded: that
 takes seconds, which a server of GANs should not wait for.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import gc
+import itertools
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,13 +69,18 @@ OnStep = Callable[[int, int], bool]
 
 @dataclass(frozen=True, eq=False)
 class DiffusionModel:
-    """A pipeline of diffusers with what Fairloop knows of it. Used by one thread at a time."""
+    """A pipeline of diffusers with what Fairloop knows of it. Used by one thread at a time.
+
+    `parts` are the pipeline's as they were loaded: a drawing changes some of them for as long as it takes.
+    `base` is what a LoRA shares its weights with.
+    """
 
     manifest: Manifest
     pipeline: Any
     device: str
     dtype: str
-    own_scheduler: Any
+    parts: Mapping[str, Any]
+    base: DiffusionModel | None = None
     texts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -92,7 +103,7 @@ class DiffusionModel:
         the scheduler cannot make.
         """
         pipe = self.pipeline
-        pipe.scheduler = _scheduler(self.own_scheduler, drawing.scheduler)
+        pipe.scheduler = _scheduler(self.parts["scheduler"], drawing.scheduler)
         checker = pipe.safety_checker
         if drawing.safety_checker and checker is None:
             raise PreconditionFailed(f"{self.name} has no safety checker")
@@ -159,6 +170,7 @@ def open_diffusion(store: ObjectStore, name: str) -> tuple[Manifest, Manifest]:
 def load_diffusion(store: ObjectStore, name: str, device: str, dtype: str) -> DiffusionModel:
     """The model, its files' sha256 checked; kept until two others were asked for.
 
+    A LoRA's base counts as asked for with it, and lives as long as the LoRA does.
     `InvalidInput` for a LoRA that does not fit its base, before anything of either is loaded.
     """
     return LOADED.get((store, name, device, dtype), lambda: _load(store, name, device, dtype))
@@ -169,11 +181,9 @@ LOADED: Loaded[tuple[ObjectStore, str, str, str], DiffusionModel] = Loaded(2)
 
 def _load(store: ObjectStore, name: str, device: str, dtype: str) -> DiffusionModel:
     model, base = open_diffusion(store, name)
+    if model is not base:
+        return _load_lora(store, model, base, device, dtype)
     with scratch_folder("diffusion") as place:
-        lora = None
-        if model is not base:
-            lora = download_lora(store, model, place)
-            lora_ranks(lora, shapes(store, base))
         download_folder(store, base, place / "model")
         try:
             with _IMPORTING:
@@ -196,32 +206,66 @@ def _load(store: ObjectStore, name: str, device: str, dtype: str) -> DiffusionMo
             "text_encoder": CLIPTextModel,
             "safety_checker": StableDiffusionSafetyChecker,
         }
-        try:
+        with _loading(name):
             parts = {
                 part: _whole(kind, place / "model" / part, options)
                 for part, kind in classes.items()
                 if (place / "model" / part).is_dir()
             }
             pipe = StableDiffusionPipeline.from_pretrained(place / "model", **parts, **options)
-            if lora is not None:
-                pipe.load_lora_weights(str(place), weight_name=lora.name, local_files_only=True)
-        except (FairloopError, MemoryError):
-            raise
-        except Exception as error:
-            # What the libraries raise for files that do not fit each other, each in its own way.
-            said = (str(error).strip().splitlines() or [""])[0]
-            raise InvalidInput(
-                "model", f"{name} cannot be loaded ({type(error).__name__}: {said})"
-            ) from error
-    pipe.set_progress_bar_config(disable=True)
     # A folder need not state it, and prompts are padded to it.
     pipe.tokenizer.model_max_length = longest_text(pipe.tokenizer, pipe.text_encoder.config.to_dict())
+    return DiffusionModel(model, _placed(pipe, device), device, dtype, dict(pipe.components))
+
+
+def _load_lora(
+    store: ObjectStore, model: Manifest, base: Manifest, device: str, dtype: str
+) -> DiffusionModel:
+    with scratch_folder("lora") as place:
+        file = download_lora(store, model, place)
+        lora_ranks(file, shapes(store, base))
+        under = load_diffusion(store, base.name, device, dtype)
+        adapted = {part: _sharing(under.parts[part]) for part in ("unet", "text_encoder")}
+        pipe = type(under.pipeline)(
+            **{**under.parts, **adapted},
+            requires_safety_checker=under.parts["safety_checker"] is not None,
+        )
+        with _loading(model.name):
+            pipe.load_lora_weights(str(place), weight_name=file.name, local_files_only=True)
+    return DiffusionModel(model, _placed(pipe, device), device, dtype, dict(pipe.components), under)
+
+
+def _sharing(network: Any) -> Any:
+    """A network with modules of its own over the same weights.
+
+    A LoRA puts its layers around those of the network and leaves the weights as they are, so both give
+    what they would give alone.
+    """
+    weights = itertools.chain(network.parameters(), network.buffers())
+    return copy.deepcopy(network, {id(weight): weight for weight in weights})
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """`InvalidInput` for whatever the libraries raise of files that do not fit each other."""
+    try:
+        yield
+    except (FairloopError, MemoryError):
+        raise
+    except Exception as error:
+        said = (str(error).strip().splitlines() or [""])[0]
+        raise InvalidInput("model", f"{name} cannot be loaded ({type(error).__name__}: {said})") from error
+
+
+def _placed(pipe: Any, device: str) -> Any:
+    """The pipeline on its device, and memory that loading took given back."""
+    pipe.set_progress_bar_config(disable=True)
     pipe.to(device)
     if device == "cuda":
         pipe.unet.to(memory_format=torch.channels_last)
         pipe.vae.to(memory_format=torch.channels_last)
     give_back()  # files on their way to the disk, and weights in another precision, took as much again
-    return DiffusionModel(model, pipe, device, dtype, pipe.scheduler)
+    return pipe
 
 
 def _whole(kind: Any, folder: Path, options: dict[str, Any]) -> Any:
