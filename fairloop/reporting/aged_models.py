@@ -11,7 +11,7 @@ import pyarrow as pa
 from fairloop.reporting.aged import Aged, AgePoint, GroupOfPairs, PicturesFault, WorsePicture
 from fairloop.reporting.document import Highlight
 from fairloop.reporting.drawing import Plot
-from fairloop.reporting.figures.aged import garbe_figure, kernel_figure, quality_figure
+from fairloop.reporting.figures.aged import garbe_figure, kernel_figure, quality_figures
 from fairloop.reporting.measured import Estimate
 from fairloop.stats.age_similarity import (
     GROUPS,
@@ -141,7 +141,7 @@ def aged_plots(found: Sequence[AgedModel]) -> list[Plot]:
     for number, one in enumerate(found):
         if one.robustness is not None:
             name = f"worse_pictures{'_baseline' if number else ''}"
-            plots.append(quality_figure(one.robustness, one.name, name))
+            plots += quality_figures(one.robustness, one.name, name)
     return plots
 
 

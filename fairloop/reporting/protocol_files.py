@@ -16,7 +16,7 @@ from fairloop.reporting.aged import Aged, PicturesFault, WorsePicture
 from fairloop.reporting.bundle import page_files, provenance_of
 from fairloop.reporting.document import Document, Highlight
 from fairloop.reporting.figures import figures
-from fairloop.reporting.figures.aged import quality_figure
+from fairloop.reporting.figures.aged import quality_figures
 from fairloop.reporting.measured import Estimate
 from fairloop.reporting.parquet import columns_of, records, table
 from fairloop.stats import bfw, rfw, threshold_baseline
@@ -164,4 +164,4 @@ def robustness_files(found: Robustness, model: str, facts: Facts) -> dict[str, b
         "robustness_gaps.parquet": records(ROBUSTNESS, "gaps", RobustnessGap, found.gaps),
         "equal_quality.parquet": records(ROBUSTNESS, "equal_quality", EqualQuality, found.equal_quality),
     }
-    return page_files(body, document, [quality_figure(found, model, "worse_pictures")], tables)
+    return page_files(body, document, quality_figures(found, model, "worse_pictures"), tables)

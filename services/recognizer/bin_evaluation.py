@@ -24,8 +24,7 @@ from fairloop.importers.source import UnusableFileError
 from fairloop.pixels import UnreadableImage, decode
 from fairloop.stats.lfw import LfwAccuracy, lfw_accuracy
 from fairloop.stats.lfw_grid import FOLDS, GridAccuracy, lfw_grid_accuracy
-from services.recognizer import iresnet
-from services.recognizer.folder_evaluation import read_recogniser
+from services.recognizer import recogniser_file
 from services.recognizer.recognisers import CropRecogniser
 
 BATCH = 64
@@ -79,17 +78,9 @@ def evaluated(
 
 @click.command("evaluate-bin")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--model", type=click.Path(path_type=Path), required=True, help="A .pth, .safetensors or .onnx file."
-)
-@click.option(
-    "--architecture",
-    type=click.Choice(sorted(iresnet.DEPTHS, key=len)),
-    default="iresnet50",
-    show_default=True,
-    help="Of a state dictionary, which does not say it.",
-)
-@click.option("--alignment", type=click.Choice(["none", "five_points"]), default="none", show_default=True)
+@recogniser_file.model
+@recogniser_file.architecture
+@recogniser_file.alignment
 @click.option("--flip/--no-flip", default=True, show_default=True, help="Sum an image and its mirror image.")
 @click.option("--far", type=float, default=1e-3, show_default=True, help="False accept rate of VAL.")
 @click.option(
@@ -118,10 +109,11 @@ def _run(given: Mapping[str, Any]) -> None:
     for path in given["files"]:
         if not path.is_file():
             raise InvalidInput("FILES", f"{path} is no file")
-    recogniser = read_recogniser(
-        given["model"], given["architecture"], alignment=given["alignment"], flip=given["flip"]
+    file = recogniser_file.located(given["model"])
+    recogniser = recogniser_file.read(
+        file, given["architecture"], alignment=given["alignment"], flip=given["flip"]
     )
-    body: dict[str, Any] = {"schema": SCHEMA, "model": _sha256(given["model"]), "flip": given["flip"]}
+    body: dict[str, Any] = {"schema": SCHEMA, "model": _sha256(file), "flip": given["flip"]}
     body["sets"] = {}
     for path in given["files"]:
         click.echo(f"{path.name}: embedding", err=True)

@@ -8,7 +8,7 @@ rates under worse pictures.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -32,8 +32,7 @@ from fairloop.stats.age_similarity import Bands, age_similarity
 from fairloop.stats.age_sweep import AGE_GROUPS, AgeSweep, age_sweep
 from fairloop.stats.robustness import Copies, Robustness, robustness
 from fairloop.tables import input_digest
-from services.recognizer import iresnet, network, published
-from services.recognizer.onnx_network import OnnxNetwork
+from services.recognizer import recogniser_file
 from services.recognizer.recognisers import CropRecogniser
 
 BATCH = 64
@@ -61,20 +60,6 @@ class People:
     ages: list[float]
     digest: str
     """sha256 over paths and bytes."""
-
-
-def read_recogniser(path: Path, architecture: str, *, alignment: str, flip: bool) -> CropRecogniser:
-    """The network of a .pth, .pt, .safetensors or .onnx file; InvalidInput, NotFound."""
-    published.check_file(path)
-    if path.suffix == ".onnx":
-        graph = OnnxNetwork(path, 1)
-        return CropRecogniser(graph.embed, graph.layout.size, graph.layout.dimension, alignment, flip)
-    net = published.read_network(path, architecture)
-
-    def embed(images: Pixels, flip: bool) -> NDArray[np.float32]:
-        return network.embed(net, images, flip=flip)
-
-    return CropRecogniser(embed, net.shape.size, net.shape.embedding, alignment, flip)
 
 
 def read_people(path: Path, layout: str) -> People:
@@ -129,25 +114,36 @@ def worse(
     seed: int,
     say: Callable[[str], None],
 ) -> Robustness:
-    """Rates per group under every transform and level."""
-    copies = []
-    for name, transform in TRANSFORMS.items():
-        say(f"embedding copies: {name}, {len(transform.levels)} levels")
-        for level in (transform.untouched, *transform.levels):
-            quality = None
-            measure = transform.quality
-            if measure is not None:
-                quality = np.array(
-                    [np.nan if image is None else measure(transform(image, level)) for image in images]
-                )
-            rows = untouched
-            if level != transform.untouched:
-                rows = embedded(recogniser, images, transform, level)
-            failed = missing(rows)
-            if quality is not None:
-                quality[failed] = np.nan
-            copies.append(Copies(name, level, rows, failed, quality, transform.measured_by))
-    return robustness(copies, list(subjects), list(groups), fmr=fmr, seed=seed)
+    """Rates per group under every transform and level.
+
+    The untouched images choose the threshold before a copy is made: where they are too few for `fmr`, that
+    is said at once. InvalidInput by the option.
+    """
+
+    def copies() -> Iterator[Copies]:
+        for name, transform in TRANSFORMS.items():
+            say(f"embedding copies: {name}, {len(transform.levels)} levels")
+            for level in (transform.untouched, *transform.levels):
+                quality = None
+                measure = transform.quality
+                if measure is not None:
+                    quality = np.array(
+                        [np.nan if image is None else measure(transform(image, level)) for image in images]
+                    )
+                rows = untouched
+                if level != transform.untouched:
+                    rows = embedded(recogniser, images, transform, level)
+                failed = missing(rows)
+                if quality is not None:
+                    quality[failed] = np.nan
+                yield Copies(name, level, rows, failed, quality, transform.measured_by)
+
+    try:
+        return robustness(copies(), list(subjects), list(groups), fmr=fmr, seed=seed)
+    except InvalidInput as error:
+        found, *rest = error.violations
+        option = {"fmr": "--fmr", "subjects": "--groups"}.get(found.field, found.field)
+        raise InvalidInput(option, found.description, *rest) from error
 
 
 def groups_of(file: Path, column: str, subjects: Sequence[str]) -> list[str | None]:
@@ -195,18 +191,10 @@ def moments_text(found: Sequence[AgedModel]) -> str:
 @click.command("evaluate-recognizer")
 @click.option("--input", "data", type=click.Path(path_type=Path), required=True, help="Folder of people.")
 @click.option("--layout", type=click.Choice(LAYOUTS), default=LAYOUTS[0], show_default=True)
-@click.option(
-    "--model", type=click.Path(path_type=Path), required=True, help="A .pth, .safetensors or .onnx file."
-)
-@click.option("--baseline", type=click.Path(path_type=Path), help="The model that it is compared with.")
-@click.option(
-    "--architecture",
-    type=click.Choice(sorted(iresnet.DEPTHS, key=len)),
-    default="iresnet50",
-    show_default=True,
-    help="Of a state dictionary, which does not say it.",
-)
-@click.option("--alignment", type=click.Choice(["none", "five_points"]), default="none", show_default=True)
+@recogniser_file.model
+@click.option("--baseline", help="The model that it is compared with, named in the same way.")
+@recogniser_file.architecture
+@recogniser_file.alignment
 @click.option("--flip", is_flag=True, help="Sum the embeddings of an image and its mirror image.")
 @click.option("--pairs", type=click.Choice(MATED_PAIRS), default=MATED_PAIRS[0], show_default=True)
 @click.option(
@@ -273,8 +261,10 @@ def _run(given: Mapping[str, Any]) -> None:
         raise InvalidInput("--band", f"{min(strange)!r} is not one of {', '.join(BANDS)}")
     bands = replace(Bands(), **own)
     age_groups = _bands(given["age_groups"], "--age-group") or AGE_GROUPS
-    files = [path for path in (given["model"], given["baseline"]) if path is not None]
-    names = [path.stem if len({p.stem for p in files}) == len(files) else str(path) for path in files]
+    named = [name for name in (given["model"], given["baseline"]) if name is not None]
+    files = [recogniser_file.located(name) for name in named]
+    short = [recogniser_file.label(name) for name in named]
+    names = short if len(set(short)) == len(short) else named
     if len(set(names)) < len(names):
         names = [names[0], f"{names[1]} (baseline)"]
     click.echo(f"reading {given['data']}")
@@ -284,7 +274,7 @@ def _run(given: Mapping[str, Any]) -> None:
     known: dict[Path, NDArray[np.float32]] = {}
     found = []
     for name, path in zip(names, files, strict=True):
-        recogniser = read_recogniser(
+        recogniser = recogniser_file.read(
             path, given["architecture"], alignment=given["alignment"], flip=given["flip"]
         )
         click.echo(f"{name}: embedding {len(people.images):,} images of {len(set(people.subjects)):,} people")

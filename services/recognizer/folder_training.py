@@ -28,7 +28,16 @@ from fairloop.importers.source import Folder, UnusableFileError
 from fairloop.pixels import UnreadableImage, decode, fitted
 from fairloop.spool import Spool
 from fairloop.v1 import recognizer_pb2
-from services.recognizer import curves, fit, held_out, iresnet, network, published, training_set
+from services.recognizer import (
+    curves,
+    fit,
+    held_out,
+    iresnet,
+    network,
+    published,
+    recogniser_file,
+    training_set,
+)
 from services.recognizer.config import Config
 from services.recognizer.margins import MarginLoss
 from services.recognizer.network import Network
@@ -46,8 +55,6 @@ class Settings:
 
     input: Path
     test_data: Path | None
-    base: Path | None
-    architecture: str
     frozen: tuple[str, ...]
     config: Config
     folder: Path
@@ -139,12 +146,14 @@ def train(settings: Settings, base: Network | None, *, resume: bool) -> dict[str
             if not settings.people_in_both:
                 training_set.check_apart(people, test, "--test-data", "; --people-in-both takes them")
             held_out.check_judgeable(test.held_out(), held_out.DEFAULT_FMR, "--test-data")
-        _write(folder / "training_settings.txt", settings_text(settings).encode())
         labels = learned.classes()
         per_epoch = len(labels) // config.batch_size
         losses = _begun(checkpoint, per_epoch)
 
         def progress(step: int, total: int, loss: float) -> None:
+            if not losses.steps:
+                # What cannot be trained leaves no experiment in the way of the next try.
+                _write(folder / "training_settings.txt", settings_text(settings).encode())
             losses.steps.append(loss)
 
         def save(step: int, data: bytes) -> None:
@@ -256,13 +265,18 @@ def _write(path: Path, data: bytes) -> None:
 
 @click.command("fine-tune-recognizer")
 @click.option("--input", "data", type=click.Path(path_type=Path), required=True, help="Folder of people.")
-@click.option("--base", type=click.Path(path_type=Path), default=None, help="backbone.pth or .safetensors.")
+@click.option(
+    "--base",
+    default=None,
+    help="A .pth or .safetensors file, an entry of the catalogue, or none for fresh weights "
+    "[the catalogue's ArcFace on MS1MV3].",
+)
 @click.option(
     "--architecture",
     type=click.Choice(sorted(iresnet.DEPTHS, key=len)),
     default="iresnet50",
     show_default=True,
-    help="Of the state dictionary, or of fresh weights.",
+    help="Of a state dictionary, or of fresh weights.",
 )
 @click.option("--lr", default=0.001, show_default=True, help="Learning rate, constant.")
 @click.option("--momentum", default=0.9, show_default=True)
@@ -321,12 +335,13 @@ def _run(given: Mapping[str, Any]) -> None:
     if not name or "/" in name or name.startswith("."):
         raise InvalidInput("--experiment-name", f"{name!r} is not the name of a folder")
     base = None
-    if given["base"] is not None:
-        click.echo(f"reading {given['base']}")
-        base = published.read_network(given["base"], given["architecture"])
     frozen = frozen_parts(given["frozen_layers"])
-    if frozen and base is None:
-        raise InvalidInput("--frozen-layers", "without --base there is nothing to freeze; say none")
+    path = recogniser_file.base_path(given["base"], given["architecture"])
+    if path is not None:
+        click.echo(f"reading {path}")
+        base = published.read_network(path, given["architecture"])
+    elif frozen:
+        raise InvalidInput("--frozen-layers", "fresh weights have nothing worth keeping; say none")
     shape = iresnet.Shape(iresnet.DEPTHS[given["architecture"]]) if base is None else base.shape
     subjects = given["split"] == "subjects"
     config = Config(
@@ -362,8 +377,6 @@ def _run(given: Mapping[str, Any]) -> None:
     settings = Settings(
         given["data"],
         given["test_data"],
-        given["base"],
-        given["architecture"],
         frozen,
         config,
         folder,

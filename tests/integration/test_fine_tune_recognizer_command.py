@@ -200,19 +200,27 @@ def test_a_layer_that_is_none_is_named(text: str) -> None:
 
 def test_what_cannot_be_done_is_said(folders: Path, tmp_path: Path) -> None:
     def said(*words: str) -> str:
-        ran = CliRunner().invoke(
+        # Nobody has put weights into this cache.
+        ran = CliRunner(env={"FAIRLOOP_CACHE": str(tmp_path / "cache")}).invoke(
             fine_tune_recognizer, ["--to", str(tmp_path), *words], catch_exceptions=False
         )
         assert ran.exit_code != 0
         return ran.output
 
     data = ("--input", str(folders / "cusp"))
-    assert "without --base there is nothing to freeze" in said(*data)
+    absent = said(*data)
+    assert "arcface-ms1mv3-r50: backbone.pth is not in the cache" in absent
+    assert "fairloop models put arcface-ms1mv3-r50 backbone.pth" in absent
+    assert "--base: the catalogue has no iresnet200" in said(*data, "--architecture", "iresnet200")
+    assert "--frozen-layers: fresh weights have nothing" in said(*data, "--base", "none")
     assert "is not the name of a folder" in said(*data, "--experiment-name", "../up")
     assert "there is no such file" in said(*data, "--base", str(tmp_path / "backbone.pth"))
     assert "does not exist" in said(
         "--input", str(tmp_path / "none"), "--base", str(folders / "backbone.safetensors")
     )
+    own = (*data, "--base", str(folders / "backbone.safetensors"), "--experiment-name", "again")
+    assert "batch_size: 100 is more than there are images (48)" in said(*own, "--batch-size", "100")
+    assert not any((tmp_path / "again").iterdir()), "the next try may have the same name"
     (tmp_path / "flat").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "flat" / "a_1.png")
     flat = said("--input", str(tmp_path / "flat"), "--base", str(folders / "backbone.safetensors"))

@@ -136,6 +136,28 @@ def test_momentum_is_plain_or_nesterovs(nesterov: bool, moved: tuple[float, floa
         assert weight.item() == pytest.approx(-TINY.learning_rate * after)
 
 
+def test_a_step_clips_the_whole_gradient_and_decays_network_and_centres_alike() -> None:
+    # Plain descent: θ − rate·(g·clip/‖g‖ + decay·θ), ‖g‖ over everything that is trained.
+    config = replace(TINY, momentum=0.0, weight_decay=0.3, clip=0.01, schedule="constant", warmup=0.0)
+    training = fit._Training(IMAGES, LABELS, config, None, None, None, Team())
+    training._passes(0)
+    parameters = dict(training.net.named_parameters()) | {"centres": training.loss.centres}
+    gradients = {name: p.grad.double() for name, p in parameters.items() if p.grad is not None}
+    assert gradients.keys() == parameters.keys()
+    norm = math.sqrt(sum(float((g * g).sum()) for g in gradients.values()))
+    assert norm > 1, "it is clipped to a hundredth of this or less"
+    expected = {
+        name: p.detach().double() - 0.05 * (gradients[name] * 0.01 / norm + 0.3 * p.detach().double())
+        for name, p in parameters.items()
+    }
+    again = fit._Training(IMAGES, LABELS, config, None, None, None, Team())
+    again.step()
+    assert again.history.norms[0] == pytest.approx(norm, rel=1e-5)
+    stepped = dict(again.net.named_parameters()) | {"centres": again.loss.centres}
+    for name, value in expected.items():
+        torch.testing.assert_close(stepped[name].double(), value, rtol=1e-5, atol=1e-7)
+
+
 class Scripted:
     """A judge whose values are given; it counts how often it was asked."""
 

@@ -1,5 +1,6 @@
 """`fairloop evaluate-recognizer`: a recogniser's file judged on a folder of people of known ages."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -119,7 +120,8 @@ def test_the_page_prints_the_numbers_of_the_tables(judged: Path) -> None:
     assert len(worse) == len(document["pictures"]) == 5 * 5 * 2 * 2
     for place, shown in enumerate(document["pictures"]):
         row = worse[shown["model"], shown["transform"], shown["level"], shown["group"]]
-        assert page.value(f"aged.pictures.{place}.fnmr") == row["fnmr"]
+        for name in ("fmr", "fnmr"):
+            assert page.value(f"aged.pictures.{place}.{name}") == row[name]
     for place, row in enumerate(table(judged, "equal_quality")):
         assert page.value(f"aged.faults.{place}.gap") == row["gap"]
     assert {figure["id"] for figure in page.find("figure")} >= {
@@ -127,6 +129,7 @@ def test_the_page_prints_the_numbers_of_the_tables(judged: Path) -> None:
         "figure-arcfaceVsFineTuned_non-mated_plot",
         "figure-age-garbe",
         "figure-worse_pictures",
+        "figure-worse_pictures_fmr",
     }
 
 
@@ -149,6 +152,38 @@ def test_a_baseline_that_is_the_model_itself_has_the_same_curves(files: Path, tm
             rows[row.pop("model")].append(row)
         assert rows["net1"] == rows["again"]
         assert rows["net1"]
+
+
+def test_a_model_may_be_an_entry_of_the_catalogue(files: Path, tmp_path: Path) -> None:
+    weights = files / "net2.safetensors"
+    (tmp_path / "models.toml").write_text(
+        f"""schema = "fairloop.models/1"
+[models.tiny-published]
+description = "two"
+file = "net2.safetensors"
+sources = ["{weights.as_uri()}"]
+sha256 = "{hashlib.sha256(weights.read_bytes()).hexdigest()}"
+size = {weights.stat().st_size}
+loader = "safetensors"
+origin = "a test"
+[models.tiny-published.terms]
+licence = "none"
+commercial = "yes"
+derivatives = "yes"
+redistribution = "yes"
+"""
+    )
+    environment = {
+        "FAIRLOOP_MODELS": str(tmp_path / "models.toml"),
+        "FAIRLOOP_CACHE": str(tmp_path / "cache"),
+    }
+    words = ["--input", str(files / "people"), "--model", "tiny-published", "--baseline", str(weights)]
+    ran = CliRunner(env=environment).invoke(evaluate_recognizer, [*words, "--to", str(tmp_path / "out")])
+    assert ran.exit_code == 0, ran.output
+    scores: dict[str, list[float]] = {"tiny-published": [], "net2": []}
+    for row in table(tmp_path / "out", "similarities"):
+        scores[row["model"]].append(row["score"])
+    assert scores["tiny-published"] == scores["net2"] != []
 
 
 def test_the_compatible_switch_counts_people_without_photographs_as_errors(
@@ -176,10 +211,16 @@ def test_the_compatible_switch_counts_people_without_photographs_as_errors(
         (("--age-group", "one=5-20"), "needs at least 2"),
         (("--groups", "nowhere.csv"), "nowhere.csv"),
         (("--fmr", "1.5"), "outside 0–1"),
+        (
+            ("--groups", "GROUPS", "--group", "tone", "--fmr", "1e-5"),
+            "--fmr: undefined at 1e-05: 1264 impostor",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said(files: Path, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
-    ran = run(files, tmp_path / "out", *words)
+    own = [str(files / "groups.csv") if word == "GROUPS" else word for word in words]
+    ran = run(files, tmp_path / "out", *own)
     assert ran.exit_code == 1
     assert said in ran.output
+    assert "embedding copies: blur" not in ran.output, "before any copy is made"
     assert not (tmp_path / "out").exists()

@@ -16,13 +16,15 @@ from tests.support.rendered_subjects import rendered_subjects, tmr
 pytestmark = pytest.mark.recognizer
 
 SEEDS = (0, 1, 2)
+BUDGET = 2 * 240.0
+"""Seconds of cores that the small network is given: 240 s of two, however busy they are."""
 
 
 @pytest.mark.timeout(1800)
 def test_the_default_training_learns_and_shuffled_labels_do_not() -> None:
     images, labels = rendered_subjects(1, 300, 10)
     unseen, subjects = rendered_subjects(2, 100, 10)
-    untrained, trained, shuffled = [], [], []
+    untrained, trained, shuffled, spent = [], [], [], []
     for seed in SEEDS:
         config = Config(seed=seed, checkpoint_every=100_000)
         fresh = fit.fit(images, labels, config, should_stop=lambda: True).net
@@ -31,6 +33,7 @@ def test_the_default_training_learns_and_shuffled_labels_do_not() -> None:
         started, worked = time.monotonic(), time.process_time()
         result = fit.fit(images, labels, config)
         seconds, cpu = time.monotonic() - started, time.process_time() - worked
+        spent.append(cpu)
         trained.append(tmr(fit.embed(result.net, unseen), subjects))
 
         control = np.random.default_rng(seed).permutation(labels)
@@ -40,7 +43,8 @@ def test_the_default_training_learns_and_shuffled_labels_do_not() -> None:
             f"shuffled labels {shuffled[-1]:.3f}; {result.total} steps in {seconds:.1f} s "
             f"({cpu:.1f} s of cores, {result.total * config.batch_size / seconds:.0f} images/s)"
         )
-    # Design section 6 knows 0.92 of a network of 1.75 M parameters; this one has a third.
+    assert max(spent) <= BUDGET
+    # 0.90 is asked for; 0.92 is known of a network of 1.75 M parameters, and this one has a third.
     assert min(trained) > 0.92
     assert max(trained) - min(trained) < 0.04
     # Chance is not 1 % here: any smooth function of the pixels keeps some look-alikes together.

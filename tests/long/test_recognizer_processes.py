@@ -176,12 +176,13 @@ def trained(
     return result
 
 
+@pytest.mark.parametrize("launched_by", [torchrun, accelerate])
 def test_two_processes_train_an_operation_together_as_one_does_with_twice_the_accumulation(
-    store: ObjectStore, store_environment: dict[str, str]
+    store: ObjectStore, store_environment: dict[str, str], launched_by: Callable[[int], list[str]]
 ) -> None:
     dataset = labelled(store)
     two = trained(
-        store, store_environment, ["-m", *torchrun(free_port())], request(dataset, "shared", epochs=4)
+        store, store_environment, ["-m", *launched_by(free_port())], request(dataset, "shared", epochs=4)
     )
     one = trained(store, store_environment, [], request(dataset, "alone", epochs=4, accumulation=2))
     assert (two.steps, two.images, two.subjects) == (one.steps, one.images, one.subjects)

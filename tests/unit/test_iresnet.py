@@ -126,7 +126,13 @@ def test_a_published_backbone_loads_strictly_and_computes_the_same(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("name", "millions"),
-    [("iresnet18", 24.03), ("iresnet34", 34.14), ("iresnet50", 43.59), ("iresnet100", 65.16)],
+    [
+        ("iresnet18", 24.03),
+        ("iresnet34", 34.14),
+        ("iresnet50", 43.59),
+        ("iresnet100", 65.16),
+        ("iresnet200", 118.83),
+    ],
 )
 def test_sizes_are_the_published_ones(name: str, millions: float) -> None:
     with torch.device("meta"):

@@ -1,6 +1,7 @@
 """Margin losses against their formulas, in closed form and against plain softmax."""
 
 import math
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from services.recognizer.margins import MarginLoss, Margins, conditional_value_a
 FIRST = torch.tensor([0])
 
 
-def loss_at(degrees: float, margins: Margins, *, scale: float = 2.0) -> float:
+def loss_at(degrees: float, margins: Margins, *, scale: float = 2.0, **options: Any) -> float:
     """The loss of one embedding `degrees` away from its class and 90 − `degrees` from the other."""
-    loss = MarginLoss(2, 2, margins, scale=scale)
+    loss = MarginLoss(2, 2, margins, scale=scale, **options)
     with torch.no_grad():
         loss.centres.copy_(torch.tensor([[3.0, 0.0], [0.0, 0.5]]))
     angle = math.radians(degrees)
@@ -42,6 +43,25 @@ def plain(centres: torch.Tensor, embeddings: torch.Tensor, labels: torch.Tensor)
 )
 def test_two_classes_give_the_value_computed_by_hand(margins: Margins, by_hand: float) -> None:
     assert loss_at(60, margins) == pytest.approx(by_hand, abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("of", "margins", "by_hand"),
+    [
+        # As above, with the margin of the own class: 0.2 radians, or 0.2 of the cosine, and not the other's.
+        ("angle", Margins(angle=0.5), math.log1p(math.exp(2 * (0.8660254 - 0.3179806)))),
+        ("angle", Margins(1.2, 0.5, 0.1), math.log1p(math.exp(2 * (0.8660254 - (0.1139115 - 0.1))))),
+        ("cosine", Margins(angle=0.0, cosine=0.4), math.log1p(math.exp(2 * (0.8660254 - (0.5 - 0.2))))),
+    ],
+    ids=["arcface", "combined", "cosface"],
+)
+def test_a_group_has_the_value_of_its_own_margin_computed_by_hand(
+    of: Literal["angle", "cosine"], margins: Margins, by_hand: float
+) -> None:
+    # cos(π/3 + 0.2) = 0.3179806; cos(1.2·π/3 + 0.2) = 0.1139115 (θ₀ = 60°).
+    own = torch.tensor([0.2, 0.9])
+    found = loss_at(60, margins, class_margins=own, class_margins_of=of)
+    assert found == pytest.approx(by_hand, abs=2e-6)
 
 
 @pytest.mark.parametrize("margins", [Margins(angle=0.0), Margins(1.0, 0.0, 0.0)])

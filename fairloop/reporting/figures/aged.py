@@ -5,6 +5,7 @@ and error rates over the quality of pictures.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
@@ -15,6 +16,21 @@ from fairloop.stats.kernel_density import KernelDensity
 from fairloop.stats.robustness import Robustness
 
 TALL = 3.0
+Rate = Literal["fnmr", "fmr"]
+RATES: tuple[tuple[Rate, str, str], ...] = (
+    (
+        "fnmr",
+        "",
+        "Lines that lie on each other where the pictures are equally good: the pictures make the gap. "
+        "Lines apart there: the matcher does.",
+    ),
+    (
+        "fmr",
+        "_fmr",
+        "People taken for one another on worse pictures make FMR rise and FNMR fall: read both figures.",
+    ),
+)
+"""Rates that are drawn over the quality of pictures, what their figures' names end in, how to read them."""
 
 
 @styled
@@ -89,8 +105,13 @@ def garbe_figure(sweeps: Mapping[str, AgeSweep]) -> Plot:
 
 
 @styled
-def quality_canvas(found: Robustness, note: str) -> Canvas:
-    """One panel per transform: FNMR of every group over measured quality, or over the level."""
+def quality_canvas(found: Robustness, note: str, rate: Rate = "fnmr") -> Canvas:
+    """One panel per transform: a rate of every group over measured quality, or over the level.
+
+    FNMR from 0 to 1; FMR, which is small, to the highest there is.
+    """
+    known = [value for row in found.rows if (value := getattr(row, rate)) is not None]
+    top = 1.0 if rate == "fnmr" else max(known, default=0.0) or 1.0
     transforms = list(dict.fromkeys(row.transform for row in found.rows))
     measured = {one.transform: one.measured_by for one in found.equal_quality}
     rows = -(-len(transforms) // 2)
@@ -103,9 +124,9 @@ def quality_canvas(found: Robustness, note: str) -> Canvas:
             mine = [r for r in found.rows if (r.transform, r.group) == (transform, group)]
             points: list[tuple[float, float]] = []
             for r in mine:
-                x = r.quality if transform in measured else r.level
-                if x is not None and r.fnmr is not None:
-                    points.append((x, r.fnmr))
+                x, y = r.quality if transform in measured else r.level, getattr(r, rate)
+                if x is not None and y is not None:
+                    points.append((x, y))
             style = line_style(place)
             (line,) = ax.plot([x for x, _ in points], [y for _, y in points], label=drawable(group))
             line.set(color=style.color, linestyle=style.dash, linewidth=1.6)
@@ -115,10 +136,10 @@ def quality_canvas(found: Robustness, note: str) -> Canvas:
                 )
         ax.set_title(transform)
         ax.set_xlabel(measured.get(transform, "level"))
-        ax.set_ylabel("FNMR")
+        ax.set_ylabel(rate.upper())
         ax.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.3g} %")
         ax.xaxis.set_major_locator(MaxNLocator(5))
-        ax.set_ylim(-0.03, 1.03)
+        ax.set_ylim(-0.03 * top, 1.03 * top)
         ax.grid(True)
         if k == 0:
             handles, labels = ax.get_legend_handles_labels()
@@ -127,18 +148,23 @@ def quality_canvas(found: Robustness, note: str) -> Canvas:
     return paper.canvas
 
 
-def quality_figure(found: Robustness, model: str, name: str) -> Plot:
-    """Whether bad light or a bad matcher makes a gap."""
-    note = (
-        f"{drawable(model)}, threshold {found.threshold:.4f}, chosen on the untouched images, whose points "
-        "are marked. Lines that lie on each other where the pictures are equally good: the pictures make "
-        "the gap. Lines apart there: the matcher does."
-    )
-    return rendered(
-        quality_canvas(found, note),
-        name,
-        f"FNMR over the quality of pictures: {model}",
-        note,
-        f"FNMR of {', '.join(found.groups)} under {len({r.transform for r in found.rows})} transforms.",
-        "aged",
-    )
+def quality_figures(found: Robustness, model: str, name: str) -> list[Plot]:
+    """Whether bad light or a bad matcher makes a gap: FNMR under `name`, FMR under `{name}_fmr`."""
+    transforms = len({row.transform for row in found.rows})
+    plots = []
+    for rate, ending, reading in RATES:
+        note = (
+            f"{drawable(model)}, threshold {found.threshold:.4f}, chosen on the untouched images, whose "
+            f"points are marked. {reading}"
+        )
+        plots.append(
+            rendered(
+                quality_canvas(found, note, rate),
+                f"{name}{ending}",
+                f"{rate.upper()} over the quality of pictures: {model}",
+                note,
+                f"{rate.upper()} of {', '.join(found.groups)} under {transforms} transforms.",
+                "aged",
+            )
+        )
+    return plots

@@ -77,6 +77,31 @@ def test_bands_are_those_that_were_asked_for():
             Band.parse(text, "young")
 
 
+def test_an_age_outside_every_band_changes_no_number():
+    # Between and beyond 10–15, 20–40 and 45–65 (50–70 for the older side); c has no other photograph.
+    angles, people, ages = (*ANGLES, 45, 120, 10, 75), (*PEOPLE, *"abac"), (*AGES, 3, 17, 80, 18)
+    found = age_similarity(np.array([at(angle) for angle in angles]), people, ages)
+    theirs = means(two_people())
+    assert {key: mean for key, mean in means(found).items() if key[0] != "c"} == pytest.approx(theirs)
+    assert {mean for key, mean in means(found).items() if key[0] == "c"} == {None}
+    for with_c, without in zip(found.groups, two_people().groups, strict=True):
+        assert (with_c.mean, with_c.identities, with_c.comparisons) == (
+            pytest.approx(without.mean),
+            without.identities,
+            without.comparisons,
+        )
+        assert with_c.left_out == without.left_out + 1
+
+
+def test_one_person_has_nobody_to_be_taken_for():
+    found = age_similarity(np.array([at(angle) for angle in ANGLES[:6]]), PEOPLE[:6], AGES[:6])
+    other = next(group for group in found.groups if group.group == "non-mated")
+    assert (other.mean, other.std, other.identities, other.left_out) == (None, None, 0, 1)
+    young = next(group for group in found.groups if group.group == "mated young")
+    assert young.mean == pytest.approx((0.5 + math.sqrt(3) / 2) / 2, abs=1e-12)
+    assert young.std is None
+
+
 def random_people(seed=3, people=12, images=9):
     rng = np.random.default_rng(seed)
     own = np.repeat(rng.standard_normal((people, 16)), images, axis=0)
