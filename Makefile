@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo audit test test-long gpu-check bench up down lint protos k8s images pin-images kind-smoke audit-packages
+.PHONY: help demo demo-diffusion audit test test-long gpu-check bench up down lint protos k8s images pin-images kind-smoke audit-packages
 .NOTPARALLEL:
 
 PYTHON ?= python3.11
@@ -43,6 +43,10 @@ help: ## what there is to run
 demo: $(STAMPS)/weights ## one round of the loop on real models, under ten minutes
 	@$(BIN)/python -m deploy.local up
 	@$(BIN)/python -m flows.demo
+
+demo-diffusion: $(STAMPS)/diffusion $(STAMPS)/weights ## prompts audited, and a small Stable Diffusion tuned for who is missing
+	@$(BIN)/python -m deploy.local up
+	@$(BIN)/python -m flows.diffusion_demo
 
 audit: $(AUDIT_VENV)/.stamps/annotator ## audit your own images: make audit FOLDER=path
 	@test -n "$(FOLDER)" || { echo 'which folder? make audit FOLDER=path/to/images' >&2; exit 2; }

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, Protocol
 
 from prefect import get_run_logger
+from typing_extensions import TypeVar
 
 from fairloop.seeds import child_seed
 from fairloop.v1 import annotator_pb2, common_pb2, generator_pb2
-from flows.params import LoopParameters
+from flows.params import LoopParameters, Policy
 from flows.tasks import operate
 
 
-@dataclass
-class Round:
-    """What one run of the flow has come to: stages with their time, decisions with their inputs."""
+class Parameters(Protocol):
+    """What every loop has among its parameters."""
 
-    parameters: LoopParameters
+    seed: int
+    policy: Policy
+    acknowledge: str
+
+
+P = TypeVar("P", bound=Parameters, default=LoopParameters)
+
+
+@dataclass
+class Round(Generic[P]):
+    """What one run of a flow has come to: stages with their time, decisions with their inputs."""
+
+    parameters: P
     salt: str
     seconds: dict[str, float] = field(default_factory=dict)
     decisions: list[dict[str, Any]] = field(default_factory=list)
@@ -49,18 +61,28 @@ def source(attribute: str, annotator: str) -> common_pb2.LabelSource:
     return common_pb2.LabelSource(attribute=attribute, annotator=annotator)
 
 
-def annotate(run: Round, title: str, dataset: str, sources: list[common_pb2.LabelSource]) -> str:
-    """The annotation table of a dataset by the annotators of these sources."""
+def annotate(
+    run: Round[Any],
+    title: str,
+    dataset: str,
+    sources: list[common_pb2.LabelSource],
+    *,
+    cropped: bool = False,
+) -> str:
+    """The annotation table of a dataset by the annotators of these sources; `cropped`: images are faces."""
     request = annotator_pb2.AnnotateRequest(
         dataset=dataset,
         annotators=sorted({source.annotator for source in sources}),
         attributes=sorted({source.attribute for source in sources}),
+        cropped=cropped,
     )
     result = run.do(title, "annotator", "annotate", request)
     return str(result.annotations)
 
 
-def generate(run: Round, title: str, request: generator_pb2.GenerateRequest) -> generator_pb2.GenerateResult:
+def generate(
+    run: Round[Any], title: str, request: generator_pb2.GenerateRequest
+) -> generator_pb2.GenerateResult:
     """A generated dataset, with what came of each quota in the log."""
     result: generator_pb2.GenerateResult = run.do(title, "generator", "generate", request)
     for made in result.quotas:

@@ -24,7 +24,7 @@ from fairloop.reporting.aged_models import (
     aged_section,
     aged_tables,
 )
-from fairloop.reporting.document import BudgetLine, Decision, Document, FaceRow, Provenance
+from fairloop.reporting.document import BudgetLine, Decision, Document, FaceRow, Highlight, Provenance
 from fairloop.reporting.drawing import Plot
 from fairloop.reporting.exploration_tables import exploration_tables
 from fairloop.reporting.figures import figures
@@ -257,17 +257,19 @@ def prompt_files(
     targets: Sequence[Target] = (),
     quality: Sequence[SetQuality] = (),
     faces: Sequence[FaceRow] = (),
+    highlights: Sequence[Highlight] = (),
 ) -> dict[str, bytes]:
     """The files of an audit of prompts; `targets` are the baseline's missing groups with their new prompts.
 
-    `facts` may also hold `decisions` and `budget` of a loop, as the page's parts name their fields.
+    `highlights` stand after the page's own. `facts` may also hold `decisions` and `budget` of a loop, as
+    the page's parts name their fields.
     """
     body = prompt_body(found, facts, targets, quality, sections.prompt_conventions(found))
     section = sections.prompted(found, facts, targets, quality)
     document = Document(
         title=facts.get("title", "Who is seen in the images of prompts"),
         limits=tuple(facts.get("notes", ())),
-        highlights=sections.prompt_highlights(found),
+        highlights=(*sections.prompt_highlights(found), *highlights),
         prompts=section,
         decisions=tuple(Decision(**row) for row in facts.get("decisions", ())),
         budget=tuple(BudgetLine(**row) for row in facts.get("budget", ())),

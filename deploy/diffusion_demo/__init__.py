@@ -1,0 +1,1 @@
+"""A small Stable Diffusion on this machine, through the third reference system's whole path."""
