@@ -156,6 +156,9 @@ class Runner:
     async def _take(self, name: str, *, start: bool) -> Record | None:
         """Looks at an operation and, where nobody works on it, does."""
         record = await self._look(name)
+        ending = self._running.get(name)
+        if start and ending is not None and record is not None and record.state == SUSPENDED:
+            await asyncio.wait([ending])  # a trainer takes seconds from its last word to its end
         if record is not None and not self._vacant(name, record, start=start):
             return record
         # A Wait, a Get and the sweep may all see it vacant: one of them claims, the others look again.

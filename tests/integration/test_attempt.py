@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -267,6 +268,44 @@ async def test_a_suspended_operation_is_taken_up_by_a_start_and_not_by_a_look(
     assert (await runner.current(first)).state == SUSPENDED
     assert await runner.start("AnnotatorService.Annotate", request, "anonymous") == first
     assert (await runner.wait(first, 30)).attempt == 2
+
+
+async def test_a_start_while_a_suspended_trainer_still_ends_is_not_lost(
+    store: ObjectStore,
+    store_environment: dict[str, str],
+    pools: Pools,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("arrived", "go"):
+        os.mkfifo(tmp_path / name)
+    for variable, value in {**store_environment, "LINGER": str(tmp_path)}.items():
+        monkeypatch.setenv(variable, value)
+
+    async def validate(request: AnnotateRequest) -> None:
+        return
+
+    method = Method(
+        "AnnotatorService.Annotate", AnnotateRequest, validate, trainer="tests.support.lingering_trainer"
+    )
+    replicas = Replicas(f"127.0.0.1:{free_port()}")
+    runner = Runner("annotator", [method], OperationStore(store), pools, replicas, SETTINGS)
+    request = AnnotateRequest(dataset="d", request_id="r", detached=True)
+
+    def started() -> asyncio.Task[str]:
+        return asyncio.create_task(runner.start("AnnotatorService.Annotate", request, "anonymous"))
+
+    operation = await started()
+    await asyncio.to_thread((tmp_path / "arrived").read_text)
+    assert (await runner.current(operation)).state == SUSPENDED
+    again = started()
+    assert not (await asyncio.wait([again], timeout=0.3))[0], "the old process has not ended"
+    (tmp_path / "go").write_text("end")
+    assert await again == operation
+    assert (await runner.current(operation)).attempt == 2
+    await asyncio.to_thread((tmp_path / "arrived").read_text)
+    (tmp_path / "go").write_text("end")
+    await runner.stop()
 
 
 async def test_an_attempt_that_lost_is_told_so(store: ObjectStore, pools: Pools) -> None:
