@@ -168,7 +168,7 @@ def _embedded(client: Client) -> str:
     model = client.recognizer.model("models/dlib-recognizer-128")
     item = annotator_pb2.ImageItem(item_id="drawn", image=drawn_face())
     request = recognizer_pb2.EmbedImagesRequest(model=model, images=[item])
-    length = len(client.recognizer.embed_images(request).images[0].vector)
+    length = len(client.recognizer.embed_images(request).images[0].face.vector)
     if length != 128:
         raise PreconditionFailed(f"EmbedImages answered {length} numbers")
     return "EmbedImages answered 128 numbers"

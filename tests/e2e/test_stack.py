@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deploy.images.checks import CALLS
 from deploy.local.parts import HOST, PART_MARK, PORT_OF, STACK_MARK, make_plan
 from deploy.local.processes import SCHEMA, Record, records
 from fairloop.client import LOCAL_PORTS, SERVICES
@@ -35,6 +36,12 @@ def test_when_up_returns_every_part_answers(stack: Stack) -> None:
     assert shown.returncode == 0, shown.stdout
     assert shown.stdout.count("  healthy  ") == len(stack.pids())
     assert set(stack.pids()) - {"store"} == PARTS
+
+
+@pytest.mark.parametrize("service", sorted(CALLS))
+def test_what_an_image_is_asked_to_check_it_its_service_answers(stack: Stack, service: str) -> None:
+    with stack.client() as client:
+        assert "answered" in (said := CALLS[service](client)) or "found" in said
 
 
 def test_prefect_understands_what_its_own_client_sends(stack: Stack) -> None:
