@@ -19,18 +19,18 @@ from rich.console import Console
 
 from deploy.local.stack import environment
 from fairloop.store import ObjectStore
+from flows.given_words import named, refusal
 from flows.memory import PeakMemory
 from flows.params import LoopParameters
 
 
 def settings(words: list[str]) -> dict[str, Any]:
     """Parameters from NAME=VALUE words; a wrong one ends the program with what is allowed."""
-    named = dict(word.partition("=")[::2] for word in words)
+    given = named(words)
     try:
-        return LoopParameters.model_validate(named).model_dump(mode="json", include=set(named))
+        return LoopParameters.model_validate(given).model_dump(mode="json", include=set(given))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise SystemExit(f"--set {first['loc'][0]}: {first['msg']} (it is {first['input']!r})") from None
+        raise refusal(error, LoopParameters.model_fields) from None
 
 
 def main() -> None:

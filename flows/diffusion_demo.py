@@ -19,8 +19,10 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.local.stack import environment
+from fairloop.errors import FairloopError
 from fairloop.prompts import read_prompts
 from fairloop.store import ObjectStore
+from flows.given_words import named, refusal
 from flows.memory import PeakMemory
 from flows.prompt_params import PromptLoopParameters, SmallModelParameters
 
@@ -60,20 +62,20 @@ def settings(
     model: str, prompts: Path | None, words: list[str]
 ) -> tuple[PromptLoopParameters, SmallModelParameters]:
     """Parameters of the loop and of the small model; a wrong one ends the program with what is allowed."""
-    named: dict[str, Any] = {"base_model": model} if model else dict(SMALL)
+    fixed: dict[str, Any] = {"base_model": model} if model else dict(SMALL)
     if prompts is not None:
-        named["prompts"] = [f"{prompt.id}={prompt.text}" for prompt in read_prompts(prompts)]
-    given = dict(word.partition("=")[::2] for word in words)
-    small = (
-        {}
-        if model
-        else {name: given.pop(name) for name in SmallModelParameters.model_fields if name in given}
-    )
+        try:
+            fixed["prompts"] = [f"{prompt.id}={prompt.text}" for prompt in read_prompts(prompts)]
+        except FairloopError as error:
+            raise SystemExit(f"--prompts {error}") from None
+    given = named(words)
+    of_small = () if model else SmallModelParameters.model_fields
+    small = {name: value for name, value in given.items() if name in of_small}
+    loop = {name: value for name, value in given.items() if name not in of_small}
     try:
-        return PromptLoopParameters(**named | given), SmallModelParameters(**small)
+        return PromptLoopParameters(**fixed | loop), SmallModelParameters.model_validate(small)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise SystemExit(f"--set {first['loc'][0]}: {first['msg']} (it is {first['input']!r})") from None
+        raise refusal(error, {*PromptLoopParameters.model_fields, *of_small}) from None
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -125,8 +126,17 @@ def test_the_demos_own_settings_are_parameters_and_a_model_of_ones_own_takes_the
         settings("", None, ["images=2"])
     with pytest.raises(SystemExit, match="--set teach_steps"):
         settings("models/mine", None, ["teach_steps=30"])
-    with pytest.raises(SystemExit, match="--set wings"):
+    with pytest.raises(SystemExit, match="--set wings: no such parameter; there are .*, teach_steps,"):
         settings("", None, ["wings=2"])
+
+
+def test_a_table_of_prompts_that_cannot_be_read_ends_the_program_with_a_sentence(tmp_path: Path) -> None:
+    table = tmp_path / "prompts.csv"
+    table.write_text("prompt\nA photo of a baker\n")
+    with pytest.raises(SystemExit, match=r"--prompts prompts.csv: has no column 'prompt_id'"):
+        settings("", table, [])
+    with pytest.raises(SystemExit, match=r"--prompts gone.xlsx: .* not there"):
+        settings("", tmp_path / "gone.xlsx", [])
 
 
 def test_without_other_settings_it_is_drawn_as_in_the_reference_system() -> None:
