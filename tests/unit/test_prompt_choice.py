@@ -126,7 +126,7 @@ def test_the_demos_own_settings_are_parameters_and_a_model_of_ones_own_takes_the
         settings("", None, ["images=2"])
     with pytest.raises(SystemExit, match="--set teach_steps"):
         settings("models/mine", None, ["teach_steps=30"])
-    with pytest.raises(SystemExit, match="--set wings: no such parameter; there are .*, teach_steps,"):
+    with pytest.raises(SystemExit, match=r"--set wings: no such parameter; there are .*, teach_steps,"):
         settings("", None, ["wings=2"])
 
 
