@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +96,3 @@ def write_csv(found: Disagreements, path: Path) -> None:
                         *(said.get(name) or "" for name in who),
                     ]
                 )
-
-
-__all__: Sequence[str] = ["Attribute", "Differing", "Disagreements", "read_disagreements", "write_csv"]

@@ -103,12 +103,8 @@ class _Process:
 
     def load(self) -> None:
         """Returns when it has loaded; raises what was raised there, or `_Ended`."""
-        self.ask(self._first)
-
-    def ask(self, message: Any) -> list[tuple[stages.Stage, float]]:
-        """`send` and `receive`."""
-        self.send(message)
-        return self.receive()
+        self.send(self._first)
+        self.receive()
 
     def send(self, message: Any) -> None:
         """Gives it a message, which it must have nothing of before; raises `_Ended`."""
