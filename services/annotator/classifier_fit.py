@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import pickle
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,19 +26,9 @@ from fairloop.errors import InvalidInput
 from fairloop.seeds import child_seed
 from services.annotator.classifier_losses import image_losses, risk
 from services.annotator.classifier_options import Config
+from services.network_file import UNREADABLE
 
 SCHEMA = "fairloop.classifier_checkpoint/1"
-UNREADABLE = (
-    RuntimeError,
-    pickle.UnpicklingError,
-    EOFError,
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    OverflowError,
-)
-"""What bytes that are no checkpoint raise."""
 
 Loader = Callable[[NDArray[np.int64]], Tensor]
 """Gives what the trained part takes of the images with these numbers, in this order."""

@@ -23,13 +23,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fairloop import taxonomy
 from fairloop.errors import InvalidInput
 from fairloop.seeds import child_seed
+from services import network_file
 
 SCHEMA = "fairloop.classifier/1"
 METADATA = "fairloop.classifier"
@@ -185,53 +184,17 @@ def pixels(images: NDArray[np.uint8], shape: Shape) -> Tensor:
 
 def save(net: Classifier, meaning: Meaning, path: Path) -> None:
     """Writes weights, shape and meaning; the same network gives the same bytes."""
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in net.state_dict().items()}
-    # One entry only: safetensors writes several in an order of its own.
-    text = json.dumps({"schema": SCHEMA, "shape": asdict(net.shape), **asdict(meaning)}, sort_keys=True)
-    save_file(tensors, path, metadata={METADATA: text})
+    description = {"schema": SCHEMA, "shape": asdict(net.shape), **asdict(meaning)}
+    network_file.write(net, path, METADATA, description)
 
 
 def load(path: Path) -> tuple[Classifier, Meaning]:
-    """What `save` wrote, the network in evaluation mode.
-
-    Raises InvalidInput, which names the file and the tensor, when something is
-    missing, superfluous, of another type or shape, or not finite.
-    """
+    """What `save` wrote, the network in evaluation mode; raises as `network_file.read` does."""
     field = f"model {path.name}"
-    try:
-        with safe_open(path, framework="pt") as file:
-            shape, meaning = _described(field, (file.metadata() or {}).get(METADATA))
-            with torch.device("meta"):
-                net = Classifier(shape)
-            expected = net.state_dict()
-            check_names(field, set(expected), set(file.keys()))
-            for name, tensor in expected.items():
-                part = file.get_slice(name)
-                kind = "I64" if tensor.dtype == torch.int64 else "F32"
-                found = (part.get_dtype(), tuple(part.get_shape()))
-                if found != (kind, tuple(tensor.shape)):
-                    raise InvalidInput(field, f"{name} is {found}, not {(kind, tuple(tensor.shape))}")
-            state = {name: file.get_tensor(name) for name in expected}
-    except (SafetensorError, OSError) as error:
-        raise InvalidInput(field, f"is not a readable safetensors file: {error}") from error
-    return filled(field, net, state), meaning
-
-
-def filled(field: str, net: Classifier, state: Mapping[str, Tensor]) -> Classifier:
-    """A network that was made on the device `meta`, with these tensors; InvalidInput for values of none."""
-    for name, tensor in state.items():
-        if not torch.isfinite(tensor).all() or (name.endswith("running_var") and (tensor < 0).any()):
-            raise InvalidInput(field, f"{name} holds values that are not finite, or a negative variance")
-    net.load_state_dict(state, assign=True)
-    net.to(memory_format=torch.channels_last)
-    return net.eval()
-
-
-def check_names(field: str, expected: set[str], found: set[str]) -> None:
-    """InvalidInput that names the first tensor that is missing or superfluous."""
-    for kind, names in (("lacks", expected - found), ("has the unknown", found - expected)):
-        if names:
-            raise InvalidInput(field, f"{kind} tensor {min(names)} (and {len(names) - 1} more)")
+    net, (_, meaning) = network_file.read(
+        path, METADATA, lambda text: _described(field, text), lambda described: Classifier(described[0])
+    )
+    return net, meaning
 
 
 def parameters(shape: Shape) -> int:

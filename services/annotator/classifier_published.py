@@ -24,17 +24,15 @@ from fairloop.manifest import Manifest, Terms
 from fairloop.scratch import scratch_folder
 from fairloop.store import ObjectStore
 from services.annotator import classifier
-from services.annotator.classifier_fit import UNREADABLE
 from services.annotator.classifier_network import (
     ALIGNMENTS,
     ARCHITECTURES,
     Classifier,
     Meaning,
     Shape,
-    check_names,
-    filled,
     save,
 )
+from services.network_file import check_names, filled, fitting, state_dictionary
 
 LARGEST_FILE = 2 * 2**30
 """Bytes: VGG-Face's file has 580 MB."""
@@ -164,14 +162,7 @@ def _kind(name: str) -> str:
 def _read_resnet(path: Path, shape: Shape) -> Classifier:
     """torchvision's names: those of the last stage are in `top`, those of the last layer in `head`."""
     field = f"model {path.name}"
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        raise InvalidInput(field, f"is no file of tensors that torch reads: {error}") from error
-    if not isinstance(found, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in found.items()
-    ):
-        raise InvalidInput(field, "is no state dictionary: names and tensors, and nothing else")
+    found = state_dictionary(field, path)
     head = found.get("fc.weight")
     if head is None or head.ndim != 2:
         raise InvalidInput(field, "has no tensor fc.weight of two dimensions")
@@ -180,13 +171,7 @@ def _read_resnet(path: Path, shape: Shape) -> Classifier:
     expected = net.state_dict()
     names = {name.split(".", 1)[1]: name for name in expected}
     check_names(field, set(names), set(found))
-    state: dict[str, torch.Tensor] = {}
-    for name, own in names.items():
-        tensor, wanted = found[name], expected[own]
-        plain = tensor.layout is torch.strided and not tensor.is_quantized
-        if tensor.shape != wanted.shape or not plain:
-            raise InvalidInput(field, f"{name} is {tuple(tensor.shape)}; here it is {tuple(wanted.shape)}")
-        state[own] = tensor.to(wanted.dtype).contiguous()
+    state = {own: fitting(field, name, found[name], expected[own]) for name, own in names.items()}
     return filled(field, net, state)
 
 

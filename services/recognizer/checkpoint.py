@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -15,20 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from fairloop.errors import InvalidInput
+from services.network_file import UNREADABLE
 from services.recognizer.config import Config
 
 SCHEMA = "fairloop.checkpoint/1"
-UNREADABLE = (
-    RuntimeError,
-    pickle.UnpicklingError,
-    EOFError,
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    OverflowError,
-)
-"""What bytes that are no checkpoint raise."""
 FREE = ("threads", "checkpoint_every")
 """Settings that may differ from one attempt to the next: they change no bit of the result."""
 

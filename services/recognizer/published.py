@@ -20,8 +20,8 @@ from fairloop.errors import FairloopError, InvalidInput, NotFound
 from fairloop.manifest import Manifest, Terms
 from fairloop.scratch import scratch_folder
 from fairloop.store import ObjectStore
-from services.recognizer import iresnet, network, onnx_network, residual, weights
-from services.recognizer.checkpoint import UNREADABLE
+from services import network_file
+from services.recognizer import iresnet, network, onnx_network, residual
 
 LARGEST_FILE = 2 * 2**30
 """Bytes: four times an iresnet200 in float32."""
@@ -49,34 +49,17 @@ def read_backbone(path: Path, architecture: str) -> iresnet.IResNet:
     field = f"model {path.name}"
     if architecture not in iresnet.DEPTHS:
         raise InvalidInput("architecture", f"{architecture!r} is not one of {', '.join(iresnet.DEPTHS)}")
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        raise InvalidInput(field, f"is no file of tensors that torch reads: {error}") from error
-    if not isinstance(found, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in found.items()
-    ):
-        raise InvalidInput(field, "is no state dictionary: names and tensors, and nothing else")
+    found = network_file.state_dictionary(field, path)
     with torch.device("meta"):
         net = iresnet.IResNet(iresnet.Shape(iresnet.DEPTHS[architecture]))
     expected = net.state_dict()
-    weights.check_names(field, set(expected), set(found))
-    state: dict[str, torch.Tensor] = {}
-    for name, wanted in expected.items():
-        tensor = found[name]
-        kinds = (torch.int64,) if wanted.dtype == torch.int64 else (torch.float32, torch.float16)
-        plain = tensor.layout is torch.strided and not tensor.is_quantized
-        if tensor.shape != wanted.shape or tensor.dtype not in kinds or not plain:
-            raise InvalidInput(
-                field,
-                f"{name} is {tensor.dtype} {tuple(tensor.shape)}; {architecture} has {tuple(wanted.shape)}",
-            )
-        state[name] = tensor.to(wanted.dtype).contiguous()
-    weights.check_values(field, state)
-    net.load_state_dict(state, assign=True)
+    network_file.check_names(field, set(expected), set(found))
+    state = {
+        name: network_file.fitting(field, name, found[name], wanted) for name, wanted in expected.items()
+    }
+    net = network_file.filled(field, net, state)
     net.features.weight.requires_grad_(False)
-    net.to(memory_format=torch.channels_last)
-    return net.eval()
+    return net
 
 
 def read_own(path: Path) -> network.Network:

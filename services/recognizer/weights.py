@@ -1,8 +1,6 @@
-"""A network's file: safetensors whose metadata holds one entry, its shape as JSON.
+"""A recogniser's file (`services.network_file`): its metadata's one entry is its shape as JSON.
 
-The file may come from anybody: the shape is checked before anything is
-allocated, and names, types and shapes of all tensors before one is read. Equal
-weights give equal bytes.
+The file may come from anybody: the shape is checked before anything is allocated.
 """
 
 from __future__ import annotations
@@ -14,12 +12,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from fairloop.errors import InvalidInput
+from services import network_file
 
 LARGEST = 200_000_000
 """Parameters that a shape may ask for: three times a ResNet-100."""
@@ -43,38 +39,13 @@ class Format(Generic[S, N]):
 
     def save(self, net: nn.Module, shape: S, path: Path) -> None:
         """Writes weights and shape; the same network gives the same bytes."""
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in net.state_dict().items()}
-        # One entry only: safetensors writes several in an order of its own.
-        description = json.dumps({"schema": self.schema, **asdict(shape)}, sort_keys=True)  # type: ignore[call-overload]
-        save_file(tensors, path, metadata={self.name: description})
+        network_file.write(net, path, self.name, {"schema": self.schema, **asdict(shape)})  # type: ignore[call-overload]
 
     def load(self, path: Path) -> N:
-        """The network in a file that `save` wrote, in evaluation mode.
-
-        Raises InvalidInput, which names the file and the tensor, when something
-        is missing, superfluous, of another type or shape, or not finite.
-        """
+        """The network in a file that `save` wrote, in evaluation mode; raises as `network_file.read`."""
         field = f"model {path.name}"
-        try:
-            with safe_open(path, framework="pt") as file:
-                shape = self._shape(field, (file.metadata() or {}).get(self.name))
-                with torch.device("meta"):
-                    net = self.network(shape)
-                expected = net.state_dict()
-                check_names(field, set(expected), set(file.keys()))
-                for name, tensor in expected.items():
-                    part = file.get_slice(name)
-                    kind = "I64" if tensor.dtype == torch.int64 else "F32"
-                    found = (part.get_dtype(), tuple(part.get_shape()))
-                    if found != (kind, tuple(tensor.shape)):
-                        raise InvalidInput(field, f"{name} is {found}, not {(kind, tuple(tensor.shape))}")
-                state = {name: file.get_tensor(name) for name in expected}
-        except (SafetensorError, OSError) as error:
-            raise InvalidInput(field, f"is not a readable safetensors file: {error}") from error
-        check_values(field, state)
-        net.load_state_dict(state, assign=True)
-        net.to(memory_format=torch.channels_last)
-        return net.eval()
+        net, _ = network_file.read(path, self.name, lambda text: self._shape(field, text), self.network)
+        return net
 
     def shape_of(self, values: dict[str, Any]) -> S:
         """The shape that `dataclasses.asdict`, through JSON, described; InvalidInput names a wrong field."""
@@ -106,20 +77,6 @@ class Format(Generic[S, N]):
         match = re.fullmatch(pattern, found) if isinstance(found, str) else None
         if match is None or int(match[1]) != 1:
             raise InvalidInput(field, f"its schema is {found!r}; this version reads {self.schema}")
-
-
-def check_names(field: str, expected: set[str], found: set[str]) -> None:
-    """InvalidInput that names the first tensor that is missing or superfluous."""
-    for kind, names in (("lacks", expected - found), ("has the unknown", found - expected)):
-        if names:
-            raise InvalidInput(field, f"{kind} tensor {min(names)} (and {len(names) - 1} more)")
-
-
-def check_values(field: str, state: dict[str, Tensor]) -> None:
-    """InvalidInput that names the first tensor with values no network has."""
-    for name, tensor in state.items():
-        if not torch.isfinite(tensor).all() or (name.endswith("running_var") and (tensor < 0).any()):
-            raise InvalidInput(field, f"{name} holds values that are not finite, or a negative variance")
 
 
 class Staged(Protocol):

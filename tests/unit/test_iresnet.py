@@ -201,7 +201,7 @@ def test_files_that_are_no_backbone_are_refused_and_run_no_code(tmp_path: Path) 
         ("pickle", "is no file of tensors"),
         ("empty", "is no file of tensors"),
         ("list", "is no state dictionary"),
-        ("shapes", r"conv1.weight is torch.float32 \(0,\); iresnet18 has \(64, 3, 3, 3\)"),
+        ("shapes", r"conv1.weight is torch.float32 \(0,\); here it is \(64, 3, 3, 3\)"),
         ("lacks", "lacks tensor fc.bias"),
         ("extra", "has the unknown tensor extra"),
     ):
