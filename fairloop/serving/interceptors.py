@@ -49,6 +49,12 @@ NO_RETRY = ("grpc-retry-pushback-ms", "-1")
 UNTRACED = (*OPEN_PREFIXES, "/google.longrunning.Operations/WaitOperation")
 """Probes are nobody's work, and waiting is asked for again every second: the attempt waited for is traced."""
 
+ANSWERED_SECONDS = 0.005
+"""What a call leaves to be done, its line in the log, waits so long: done at once it delayed the answer.
+
+gRPC sends that from threads of its own, which the interpreter's lock would keep waiting.
+"""
+
 WRAPPED = 1024
 """Handlers that are kept wrapped; there are about a hundred methods."""
 
@@ -250,7 +256,7 @@ def logged(call: Call) -> Iterator[None]:
             return
         current = CURRENT.get(None)  # none where a stream is closed from outside of its task
         seconds = round(time.perf_counter() - began, 6)
-        _soon(
+        _after_the_answer(
             log,
             logger,
             "call",
@@ -265,14 +271,14 @@ def logged(call: Call) -> Iterator[None]:
         yield
 
 
-def _soon(function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-    """Calls it once the answer is on its way; at once where no event loop is left for that."""
+def _after_the_answer(function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    """Calls it `ANSWERED_SECONDS` later; at once where no event loop is left for that."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         function(*args, **kwargs)
         return
-    loop.call_soon(partial(function, *args, **kwargs))
+    loop.call_later(ANSWERED_SECONDS, partial(function, *args, **kwargs))
 
 
 def authenticated(tokens: Tokens | None) -> Layer:

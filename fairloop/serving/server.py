@@ -27,6 +27,7 @@ from fairloop.serving import allocator, logs, tracing
 from fairloop.serving.callers import CallsInFlight
 from fairloop.serving.handlers import LateHandlers
 from fairloop.serving.interceptors import (
+    ANSWERED_SECONDS,
     Layers,
     authenticated,
     bounded,
@@ -220,6 +221,7 @@ async def _serve(
     # Clients that watch our health go elsewhere now; what is on its way to us is still answered.
     await asyncio.sleep(LEAVING_SECONDS)
     await server.stop(settings.drain_seconds)
+    await asyncio.sleep(2 * ANSWERED_SECONDS)  # the last calls' lines in the log
     await replicas.close()
     pools.close()
     logs.log(logger, "stopped")
