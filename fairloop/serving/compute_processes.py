@@ -9,8 +9,8 @@ however that ends. One that is killed is replaced, and its piece is done again.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import functools
 import json
 import logging
 import os
@@ -22,7 +22,6 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -33,7 +32,6 @@ from typing import Any, Generic, Self, TypeVar
 from fairloop import stages
 from fairloop.errors import InvalidInput, Unavailable
 from fairloop.serving.logs import log
-from fairloop.serving.parent_process import end_with
 from fairloop.serving.warmest_first import WarmestFirst
 
 logger = logging.getLogger(__name__)
@@ -45,7 +43,7 @@ R = TypeVar("R")
 TRIES = 2
 """So often a piece is given to a process: one that ends both of them is not tried for ever."""
 
-AT_ONCE_BYTES = 128 * 2**10
+ASKED_BYTES = 128 * 2**10
 """What the socket to an idle process takes without anybody reading; Linux gives it 208 KiB."""
 
 CLOSED = "the compute processes were closed"
@@ -58,7 +56,7 @@ ONE_THREAD = dict.fromkeys(
 # The child finds the packages where this process finds them, whatever way they came there.
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from fairloop.serving.compute_processes import compute; compute(int(sys.argv[2]), int(sys.argv[3]))"
+    "from fairloop.serving.compute_process import compute; compute(int(sys.argv[2]), int(sys.argv[3]))"
 )
 
 
@@ -68,14 +66,13 @@ class _Ended(Exception):
 
 @dataclass
 class _Piece:
-    """One call of a function in a process, and who waits for it; `sent` once a process has been given it."""
+    """One call of a function in a process, and who waits for it; `sent` once the process has it."""
 
     function: Callable[[Any, Any], Any]
     value: Any
     done: Future[Any]
     told: bool
     observer: stages.Observer | None
-    at_once: bool
     asked: float
     sent: bool = False
 
@@ -100,6 +97,11 @@ class _Process:
     @property
     def pid(self) -> int:
         return self._child.pid
+
+    @property
+    def descriptor(self) -> int:
+        """Can be read from once there is something to `receive`."""
+        return self._pipe.fileno()
 
     def load(self) -> None:
         """Returns when it has loaded; raises what was raised there, or `_Ended`."""
@@ -146,21 +148,13 @@ class _Process:
 
 
 class _Mailbox:
-    """Where the thread that feeds `process` is given its next piece, while it has nothing to do.
-
-    One that may go at once is on its way to the process before the thread wakes up.
-    """
+    """Where the thread that feeds `process` is given its next piece, while it has nothing to do."""
 
     def __init__(self) -> None:
         self.process: _Process | None = None
         self._pieces: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
 
     def put(self, piece: _Piece | None) -> None:
-        if piece is not None and piece.at_once and self.process is not None:
-            # What fails here fails again in the feeding thread, which tells whoever waits for the piece.
-            with contextlib.suppress(Exception):
-                self.process.send((piece.function, piece.value))
-                piece.sent = piece.done.set_running_or_notify_cancel()
         self._pieces.put(piece)
 
     def get(self) -> _Piece | None:
@@ -172,7 +166,7 @@ class _Pool:
 
     def __init__(self, load: Callable[..., Any], arguments: Sequence[Any], count: int) -> None:
         self.count = count
-        self.pieces: WarmestFirst[_Piece] = WarmestFirst()
+        self.pieces: WarmestFirst[_Piece, _Mailbox] = WarmestFirst()
         self.running: set[_Process] = set()
         self.closed = False
         # Re-entrant: `close` may be called by the garbage collector, in whichever thread it runs.
@@ -307,25 +301,71 @@ class ComputeProcesses(Generic[S]):
         for ready in self._ready:
             ready.result()
 
-    def submit(
-        self, function: Callable[[S, T], R], value: T, *, told: bool = True, at_once: bool = False
-    ) -> Future[R]:
+    def submit(self, function: Callable[[S, T], R], value: T, *, told: bool = True) -> Future[R]:
         """`function(loaded, value)`, computed in one of the processes, pieces in order.
 
         The future raises what the function raised, and `Unavailable` when the
         process ended twice with this piece in hand. The observers are told the stages
         (`queue`, `compute`, and what is measured inside), unless `told` is False: for a
-        caller who waits, and whose waiting is measured already. `at_once` has the calling
-        thread send it where a process waits for work, which takes a thread's waking less:
-        only for what is under `AT_ONCE_BYTES` when pickled, or the sending may wait, too.
+        caller who waits, and whose waiting is measured already.
         """
         self._start()
-        done: Future[R] = Future()
-        piece = _Piece(function, value, done, told, stages.listener(), at_once, time.perf_counter())
+        piece = _Piece(function, value, Future(), told, stages.listener(), time.perf_counter())
         with self._pool.lock:
             self._pool.check_open()
             self._pool.pieces.put(piece)
-        return done
+        return piece.done
+
+    async def ask(self, function: Callable[[S, T], R], value: T) -> R:
+        """What the future of `submit` gives, for a value and an answer that are small.
+
+        Where a process has nothing to do, this task's event loop sends the piece and reads the answer
+        itself, so that no thread has to wake up for it. Pickled, the value is under `ASKED_BYTES`, or the
+        loop would wait until the process has read it.
+        """
+        self._start()
+        piece = _Piece(function, value, Future(), True, stages.listener(), time.perf_counter())
+        with self._pool.lock:
+            self._pool.check_open()
+            mailbox = self._pool.pieces.lend()
+            if mailbox is None:
+                self._pool.pieces.put(piece)
+        answer: R
+        if mailbox is not None:
+            if mailbox.process is not None:
+                with contextlib.suppress(_Ended):
+                    answer = await self._asked(piece, mailbox, mailbox.process)
+                    return answer
+            mailbox.put(piece)  # whose thread replaces the process
+        answer = await asyncio.wrap_future(piece.done)
+        return answer
+
+    async def _asked(self, piece: _Piece, mailbox: _Mailbox, process: _Process) -> Any:
+        """The answer of the process of a mailbox that was lent, and is given back; raises `_Ended`."""
+        loop = asyncio.get_running_loop()
+        answered = loop.create_future()
+        try:
+            process.send((piece.function, piece.value))
+            piece.sent = True
+            loop.add_reader(process.descriptor, answered.set_result, None)
+            try:
+                await answered
+            finally:
+                loop.remove_reader(process.descriptor)
+            told = process.receive()
+        except _Ended:
+            raise
+        except asyncio.CancelledError:
+            mailbox.put(piece)  # whose thread waits for the answer that nobody wants
+            raise
+        except Exception:
+            self._pool.pieces.give_back(mailbox)
+            raise
+        answer, process.answer = process.answer, None
+        self._pool.pieces.give_back(mailbox)
+        for stage, seconds in [("queue", 0.0), *told]:
+            stages.tell(stage, seconds)
+        return answer
 
     def close(self) -> None:
         """Ends the processes at once; what was submitted and is not done fails."""
@@ -346,45 +386,3 @@ class ComputeProcesses(Generic[S]):
         for ready in self._ready:
             # They only wait, for a piece or for a process; a server that ends does not wait for them.
             threading.Thread(target=self._pool.feed, args=(ready,), name="feeds-compute", daemon=True).start()
-
-
-def compute(descriptor: int, parent: int) -> None:
-    """The body of a compute process: loads, then answers one message after another until nobody asks."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Ctrl-C, or a stop of the whole process group, is for the one that started us: it may have to drain.
-        signal.signal(number, signal.SIG_IGN)
-    if not end_with(parent, signal.SIGKILL):
-        return
-    pipe = Connection(descriptor)
-    with contextlib.suppress(EOFError, ConnectionResetError, BrokenPipeError):
-        load, arguments = pickle.loads(pipe.recv_bytes())  # noqa: S301 - from our parent
-        loaded = _answer(pipe, functools.partial(load, *arguments), keep=True)
-        while True:
-            function, value = pickle.loads(pipe.recv_bytes())  # noqa: S301
-            _answer(pipe, functools.partial(function, loaded, value))
-            del value
-
-
-def _answer(pipe: Connection, work: Callable[[], Any], *, keep: bool = False) -> Any:
-    """Sends what the work returned (nothing, with `keep`) or raised, with its stages; returns it."""
-    told: list[tuple[stages.Stage, float]] = []
-    found = None
-    try:
-        with stages.observing(lambda stage, seconds: told.append((stage, seconds))), stages.stage("compute"):
-            found = work()
-        data = pickle.dumps((True, None if keep else found, told), protocol=5)
-    except Exception as error:
-        data = pickle.dumps((False, _portable(error), told), protocol=5)
-    pipe.send_bytes(data)
-    return found
-
-
-def _portable(error: Exception) -> Exception:
-    """The error with its traceback as a note; another one when it cannot be pickled."""
-    text = "".join(traceback.format_exception(error))
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301
-    except Exception:
-        error = RuntimeError(f"{type(error).__name__}: {error}")
-    error.add_note(f"in a compute process:\n{text}")
-    return error

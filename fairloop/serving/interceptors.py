@@ -201,7 +201,7 @@ def request_context(call: Call) -> Iterator[None]:
 @contextmanager
 def traced(call: Call) -> Iterator[None]:
     """A span around the call, in the trace of the caller where that sent its context."""
-    if not tracing.on() or call.method.startswith(UNTRACED):
+    if call.method.startswith(UNTRACED):
         yield
         return
     current = CURRENT.get()
@@ -281,12 +281,12 @@ def _after_the_answer(function: Callable[..., None], *args: Any, **kwargs: Any) 
     loop.call_later(ANSWERED_SECONDS, partial(function, *args, **kwargs))
 
 
-def authenticated(tokens: Tokens | None) -> Layer:
-    """Checks the bearer token and its scope. Without tokens (loopback only) everybody may call."""
+def authenticated(tokens: Tokens) -> Layer:
+    """Checks the bearer token and its scope."""
 
     @contextmanager
     def layer(call: Call) -> Iterator[None]:
-        if tokens is not None and not call.method.startswith(OPEN_PREFIXES):
+        if not call.method.startswith(OPEN_PREFIXES):
             scheme, _, sent = call.header("authorization").partition(" ")
             token = tokens.check(sent.strip() if scheme.lower() == "bearer" else "", call.method)
             CURRENT.set(replace(CURRENT.get(), caller=token.holder, scope=token.scope))

@@ -123,13 +123,16 @@ layers waits a fifth of a second for a thread that writes JSON.
 
 
 def _make_server(settings: ServerSettings, security: Security, telemetry: Telemetry | None) -> aio.Server:
-    """A gRPC server with the interceptors, bound to nothing yet."""
-    watching = [logged] if telemetry is None else [counted(telemetry), logged]
-    layers = Layers(
-        [request_context, traced, *watching],
-        [authenticated(security.tokens), bounded(CallsInFlight(settings.caller_calls))],
-    )
-    return aio.server(interceptors=[layers], options=list(OPTIONS))
+    """A gRPC server with the layers that its settings ask for, bound to nothing yet."""
+    outer = [
+        request_context,
+        *([traced] if tracing.on() else []),
+        *([counted(telemetry)] if telemetry else []),
+    ]
+    inner = []
+    if security.tokens is not None:  # without them nobody can be told from anybody else, and none is bounded
+        inner = [authenticated(security.tokens), bounded(CallsInFlight(settings.caller_calls))]
+    return aio.server(interceptors=[Layers([*outer, logged], inner)], options=list(OPTIONS))
 
 
 def _bind(server: aio.Server, settings: ServerSettings, security: Security) -> int:

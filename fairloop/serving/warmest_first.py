@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -23,12 +23,15 @@ class Mailbox(Protocol[T]):
     def get(self) -> T | None: ...
 
 
-class WarmestFirst(Generic[T]):
+M = TypeVar("M", bound=Mailbox[Any])
+
+
+class WarmestFirst(Generic[T, M]):
     """Items in order of arrival, each for the worker that has been idle for the shortest time."""
 
     def __init__(self) -> None:
         self._items: deque[T] = deque()
-        self._idle: list[Mailbox[T]] = []
+        self._idle: list[M] = []
         self._closed = False
         # Re-entrant, as `close` may be called by the garbage collector amid the other calls.
         self._lock = threading.RLock()
@@ -41,7 +44,25 @@ class WarmestFirst(Generic[T]):
             else:
                 self._items.append(item)
 
-    def get(self, mailbox: Mailbox[T]) -> T | None:
+    def lend(self) -> M | None:
+        """The mailbox of an idle worker, into which nothing but the borrower's comes until he gives it back.
+
+        None where no worker is idle.
+        """
+        with self._lock:
+            return self._idle.pop() if self._idle else None
+
+    def give_back(self, mailbox: M) -> None:
+        """A mailbox that was lent and into which nothing was put."""
+        with self._lock:
+            if self._closed:
+                mailbox.put(None)
+            elif self._items:
+                mailbox.put(self._items.popleft())
+            else:
+                self._idle.append(mailbox)
+
+    def get(self, mailbox: M) -> T | None:
         """The next item for the worker with this mailbox, which nobody else has; None once it is closed."""
         with self._lock:
             if self._items:

@@ -18,7 +18,7 @@ from typing import Self
 from fairloop import stages, taxonomy
 from fairloop.errors import InvalidInput
 from fairloop.manifest import Manifest
-from fairloop.serving.compute_processes import AT_ONCE_BYTES, ComputeProcesses
+from fairloop.serving.compute_processes import ASKED_BYTES, ComputeProcesses
 from fairloop.store import ObjectStore
 from fairloop.tables import FaceRow, Guess
 from services.annotator import core, detectors, registry
@@ -197,6 +197,11 @@ class Engine:
         classifiers: list[TrainedClassifier] = []
         if self._classifiers is not None and chosen.models:
             classifiers = await asyncio.to_thread(self._classifiers.load, chosen.models)
+        there, here = self._divided(chosen, classifiers)
+        alone = images[0] if len(images) == 1 and not here else None
+        if isinstance(alone, bytes) and len(alone) < ASKED_BYTES // 2:
+            piece = Piece([alone], there, chosen.cropped, chosen.policy)
+            return [found.row for found in await self._processes.ask(core.described, piece)]
         begun = self.begin(images, chosen, classifiers)
         await asyncio.gather(*map(asyncio.wrap_future, begun.parts))
         return await asyncio.to_thread(begun.rows) if begun.here else begun.rows()
@@ -222,21 +227,25 @@ class Engine:
         self, images: Sequence[Picture], chosen: Chosen, classifiers: Sequence[TrainedClassifier] = ()
     ) -> Describing:
         """Hands the images to the processes; the next batch may follow before the rows are taken."""
-        asked = [self._asked(one) for one in chosen.annotators if one.name in self._annotators]
-        there = tuple(one for one in asked if one[0] not in self._own)
-        here = [core.part(self._own[name], parts) for name, parts in asked if name in self._own]
-        here += classifiers
+        there, here = self._divided(chosen, classifiers)
         # An error does not cross to another process as what it is; there is nothing to compute on it either.
         readable = [image for image in images if not isinstance(image, UnreadableImage)]
         parts = [
             self._processes.submit(
-                core.described,
-                Piece(piece, there, chosen.cropped, chosen.policy, bool(here)),
-                at_once=sum(map(size, piece)) < AT_ONCE_BYTES // 2,
+                core.described, Piece(piece, there, chosen.cropped, chosen.policy, bool(here))
             )
             for piece in pieces(readable, self._processes.count)
         ]
         return Describing(images, parts, here, self._turn, chosen)
+
+    def _divided(
+        self, chosen: Chosen, classifiers: Sequence[TrainedClassifier]
+    ) -> tuple[tuple[Asked, ...], list[Annotator]]:
+        """Who is asked in the processes, and who in this one."""
+        asked = [self._asked(one) for one in chosen.annotators if one.name in self._annotators]
+        there = tuple(one for one in asked if one[0] not in self._own)
+        here = [core.part(self._own[name], parts) for name, parts in asked if name in self._own]
+        return there, [*here, *classifiers]
 
     def _asked(self, wanted: Facts) -> Asked:
         everything = wanted.attributes == self._annotators[wanted.name].attributes

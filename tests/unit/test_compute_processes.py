@@ -117,13 +117,12 @@ def test_a_stop_that_reaches_the_whole_group_is_for_the_one_that_started_it(
     assert not any(map(gone, before))
 
 
-@pytest.mark.parametrize("at_once", [False, True])
-def test_a_killed_process_is_replaced_and_its_piece_done_again(pipes: Path, at_once: bool) -> None:
+def test_a_killed_process_is_replaced_and_its_piece_done_again(pipes: Path) -> None:
     with ComputeProcesses(computing.load, "faces", count=1) as processes:
         processes.start()
         interrupted, following = (
-            processes.submit(computing.meet, pipes, at_once=at_once),
-            processes.submit(computing.joined, "next", at_once=at_once),
+            processes.submit(computing.meet, pipes),
+            processes.submit(computing.joined, "next"),
         )
         first = int((pipes / "arrived").read_text())
         os.kill(first, signal.SIGKILL)
@@ -140,15 +139,91 @@ def test_a_process_that_ended_while_it_was_idle_is_replaced_for_the_next_piece()
         _, first = processes.submit(computing.joined, "one").result()
         os.kill(first, signal.SIGKILL)
         wait_gone(first)
-        text, second = processes.submit(computing.joined, "two", at_once=True).result()
+        text, second = processes.submit(computing.joined, "two").result()
         assert text == "faces two"
+        assert second != first
+        os.kill(second, signal.SIGKILL)
+        wait_gone(second)
+        text, third = asyncio.run(processes.ask(computing.joined, "three"))
+        assert text == "faces three"
+        assert third not in (first, second)
+
+
+def test_what_cannot_be_sent_is_the_error_of_its_piece_alone(two: ComputeProcesses[str]) -> None:
+    async def asked() -> None:
+        with pytest.raises(TypeError, match="pickle"):
+            await two.ask(computing.joined, threading.Lock())  # type: ignore[arg-type]
+        assert [(await two.ask(computing.joined, "next"))[0] for _ in range(4)] == ["faces next"] * 4
+
+    with pytest.raises(TypeError, match="pickle"):
+        two.submit(computing.joined, threading.Lock()).result()  # type: ignore[arg-type]
+    assert two.submit(computing.joined, "next").result()[0] == "faces next"
+    asyncio.run(asked())
+
+
+async def test_more_are_asked_than_there_are_processes_and_submitted_ones_come_between(
+    two: ComputeProcesses[str],
+) -> None:
+    submitted = [two.submit(computing.joined, f"submitted {k}") for k in range(8)]
+    answers = await asyncio.gather(*(two.ask(computing.joined, str(k)) for k in range(32)))
+    assert [text for text, _ in answers] == [f"faces {k}" for k in range(32)]
+    assert {pid for _, pid in answers} <= set(two.pids())
+    assert [one.result()[0] for one in submitted] == [f"faces submitted {k}" for k in range(8)]
+
+
+async def test_who_asks_is_told_errors_and_stages_as_who_submits(two: ComputeProcesses[str]) -> None:
+    for what, kind in (("ours", InvalidInput), ("memory", MemoryError)):
+        with pytest.raises(kind):
+            await two.ask(computing.fail, what)
+    seen: list[stages.Stage] = []
+    with stages.telling(lambda stage, _: seen.append(stage)):
+        assert await two.ask(computing.staged, 3) == 3
+    assert seen == ["queue", "decode", "compute"]
+
+
+async def test_a_process_that_is_killed_while_it_is_asked_is_replaced_and_asked_again(pipes: Path) -> None:
+    with ComputeProcesses(computing.load, "faces", count=1) as processes:
+        await asyncio.to_thread(processes.start)
+        asked = asyncio.create_task(processes.ask(computing.meet, pipes))
+        following = asyncio.create_task(processes.ask(computing.joined, "next"))
+        first = int(await asyncio.to_thread((pipes / "arrived").read_text))
+        os.kill(first, signal.SIGKILL)
+        second = int(await asyncio.to_thread((pipes / "arrived").read_text))
+        await asyncio.to_thread((pipes / "go").write_text, "on")
+        assert await asked == ("faces on", second)
+        assert await following == ("faces next", second)
         assert second != first
 
 
-def test_what_cannot_be_sent_at_once_is_the_error_of_its_piece_alone(two: ComputeProcesses[str]) -> None:
-    with pytest.raises(TypeError, match="pickle"):
-        two.submit(computing.joined, threading.Lock(), at_once=True).result()  # type: ignore[arg-type]
-    assert two.submit(computing.joined, "next", at_once=True).result()[0] == "faces next"
+async def test_what_ends_two_processes_is_given_up_when_it_is_asked_too() -> None:
+    with ComputeProcesses(computing.load, "faces", count=1) as processes:
+        await asyncio.to_thread(processes.start)
+        with pytest.raises(Unavailable, match=r"2 compute processes ended with the same work.*SIGKILL"):
+            await processes.ask(computing.end, None)
+        assert (await processes.ask(computing.joined, "next"))[0] == "faces next"
+
+
+async def test_an_answer_that_nobody_waits_for_is_nobody_elses(pipes: Path) -> None:
+    with ComputeProcesses(computing.load, "faces", count=1) as processes:
+        await asyncio.to_thread(processes.start)
+        asked = asyncio.create_task(processes.ask(computing.meet, pipes))
+        process = int(await asyncio.to_thread((pipes / "arrived").read_text))
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        following = asyncio.create_task(processes.ask(computing.joined, "next"))
+        await asyncio.to_thread((pipes / "go").write_text, "on")
+        assert await following == ("faces next", process)
+
+
+async def test_closing_fails_who_asks(pipes: Path) -> None:
+    processes = ComputeProcesses(computing.load, "faces", count=1)
+    await asyncio.to_thread(processes.start)
+    asked = asyncio.create_task(processes.ask(computing.meet, pipes))
+    await asyncio.to_thread((pipes / "arrived").read_text)
+    processes.close()
+    with pytest.raises(Unavailable, match="closed"):
+        await asked
 
 
 def test_a_piece_that_ends_two_processes_is_given_up_and_the_next_is_computed() -> None:

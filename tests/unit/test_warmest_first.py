@@ -7,14 +7,17 @@ import threading
 
 from fairloop.serving.warmest_first import WarmestFirst
 
+Box = queue.SimpleQueue[str | None]
+Waiting = WarmestFirst[str, Box]
+
 
 class Worker:
     """A thread that takes items and says so; it works on each until it is told to go on."""
 
-    def __init__(self, waiting: WarmestFirst[str], taken: queue.SimpleQueue[tuple[str, str | None]]) -> None:
+    def __init__(self, waiting: Waiting, taken: queue.SimpleQueue[tuple[str, str | None]]) -> None:
         self.go_on = threading.Semaphore(0)
         self._waiting, self._taken = waiting, taken
-        self.mailbox: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.mailbox: Box = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
@@ -35,14 +38,14 @@ class Worker:
         assert not self._thread.is_alive()
 
 
-def idle(waiting: WarmestFirst[str], count: int) -> None:
+def idle(waiting: Waiting, count: int) -> None:
     """Returns when so many workers wait."""
     while len(waiting._idle) < count:
         threading.Event().wait(0.001)
 
 
 def test_a_lone_caller_always_meets_the_worker_that_worked_last() -> None:
-    waiting: WarmestFirst[str] = WarmestFirst()
+    waiting: Waiting = WarmestFirst()
     taken: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
     workers = [Worker(waiting, taken) for _ in range(3)]
     idle(waiting, 3)
@@ -61,7 +64,7 @@ def test_a_lone_caller_always_meets_the_worker_that_worked_last() -> None:
 
 
 def test_all_work_when_there_is_work_and_items_are_taken_in_order() -> None:
-    waiting: WarmestFirst[str] = WarmestFirst()
+    waiting: Waiting = WarmestFirst()
     for letter in "abcd":
         waiting.put(letter)
     taken: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
@@ -79,9 +82,38 @@ def test_all_work_when_there_is_work_and_items_are_taken_in_order() -> None:
 
 
 def test_who_asks_after_the_end_is_sent_home() -> None:
-    waiting: WarmestFirst[str] = WarmestFirst()
+    waiting: Waiting = WarmestFirst()
     assert waiting.close() == []
-    mailbox: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    mailbox: Box = queue.SimpleQueue()
     assert waiting.get(mailbox) is None
     waiting.put("late")
     assert waiting.close() == ["late"]
+
+
+def test_an_idle_worker_that_is_lent_gets_nothing_but_the_borrowers_until_it_is_given_back() -> None:
+    waiting: Waiting = WarmestFirst()
+    assert waiting.lend() is None
+    taken: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
+    worker = Worker(waiting, taken)
+    idle(waiting, 1)
+    mailbox = waiting.lend()
+    assert mailbox is worker.mailbox
+    assert waiting.lend() is None
+    waiting.put("after it was given back")
+    assert mailbox.empty()
+    waiting.give_back(mailbox)
+    assert taken.get(timeout=30) == (worker.name, "after it was given back")
+    worker.go_on.release()
+    idle(waiting, 1)
+    mailbox = waiting.lend()
+    assert mailbox is not None
+    mailbox.put("the borrower's")
+    assert taken.get(timeout=30) == (worker.name, "the borrower's")
+    worker.go_on.release()
+    idle(waiting, 1)
+    mailbox = waiting.lend()
+    assert mailbox is not None
+    assert waiting.close() == []
+    waiting.give_back(mailbox)
+    assert taken.get(timeout=30) == (worker.name, None), "closed while it was lent"
+    worker.join()
