@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ class RunningOperation:
     attempt: Attempt
     replicas: Replicas
 
-    async def shards(self, shards: Iterable[Shard]) -> AsyncIterator[ShardOutput]:
+    async def shards(self, shards: Iterable[Shard]) -> AsyncGenerator[ShardOutput, None]:
         """Outputs of the shards in order. Stops when the operation is cancelled, suspended or superseded.
 
         Shards are read lazily: one is asked for when there is a replica free to
@@ -36,7 +36,7 @@ class RunningOperation:
                 await self.attempt.confirm()
                 yield output
         finally:
-            await outputs.aclose()  # type: ignore[attr-defined]
+            await outputs.aclose()
 
     def progress(self, stage: str, done: int, total: int, unit: str, **measures: float) -> None:
         """Says how far it is; written with the next heartbeat."""

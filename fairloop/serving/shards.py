@@ -9,7 +9,7 @@ import logging
 import socket
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -254,7 +254,7 @@ async def fan_out(
     attempt: int,
     shards: Iterable[Shard],
     patience: float = OUTAGE_SECONDS,
-) -> AsyncIterator[ShardOutput]:
+) -> AsyncGenerator[ShardOutput, None]:
     """Outputs of the shards in their order, computed ahead on all replicas.
 
     Shards are read lazily, so a caller that stops early leaves at most those in

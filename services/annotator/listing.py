@@ -37,12 +37,13 @@ def annotator_list(
         else:
             found += trained
     found.sort(key=lambda one: one.name)
+    lacking.sort(key=lambda one: one.name)
     annotators, token = page(found, request.page_size, request.page_token, lambda one: one.name)
     return annotator_pb2.ListAnnotatorsResponse(
         annotators=annotators,
         next_page_token=token,
         unreadable=len(unreadable),
-        unavailable=() if request.page_token else sorted(lacking, key=lambda one: one.name),
+        unavailable=() if request.page_token else lacking,
     )
 
 

@@ -9,7 +9,7 @@ the recogniser's file has their tensors, so a file that does not fit is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ class _Residual(nn.Module):
         return y
 
 
-NETWORKS = {"iresnet": _IResNet, "residual": _Residual}
+NETWORKS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {"iresnet": _IResNet, "residual": _Residual}
 """By the kind that a model's manifest names."""
 
 

@@ -280,6 +280,7 @@ def result_of(request: generator_pb2.GenerateRequest, tally: Tally, index: int) 
     """What came of one quota. Candidates of a shared stream count for each of its quotas."""
     quota = request.quotas[index]
     subjects = tally.accepted.get(index, 0)
+    rate: dict[str, Any] = {"yield": subjects / tally.candidates if tally.candidates else 0.0}
     return generator_pb2.QuotaResult(
         cell=quota.cell,
         subjects_wanted=quota.subjects,
@@ -288,7 +289,7 @@ def result_of(request: generator_pb2.GenerateRequest, tally: Tally, index: int) 
         candidate_subjects=tally.candidates,
         candidate_images=tally.images,
         no_face=tally.no_face,
-        **{"yield": subjects / tally.candidates if tally.candidates else 0.0},
+        **rate,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +46,7 @@ class Previews:
         self._pools = pools
         self._computing = computing
         self._batches: Batcher[FaceModel, NDArray[np.float32], NDArray[np.uint8]] = Batcher(
-            partial(pools.compute, _render), weigh=lambda latent: latent.nbytes
+            lambda model, latents: pools.compute(_render, model, latents), weigh=lambda latent: latent.nbytes
         )
 
     async def images(

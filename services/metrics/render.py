@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from fairloop import manifest, names
 from fairloop.dataset import SCHEMA as DATASET
@@ -193,7 +193,11 @@ def highlights(body: dict[str, Any]) -> Iterator[Highlight]:
             after=_summary(after, "total_variation"),
         )
     if comparison:
-        for name, style in ((comparison["measure"], "percent"), ("garbe", "number")):
+        formats: dict[str, Literal["percent", "number"]] = {
+            comparison["measure"]: "percent",
+            "garbe": "number",
+        }
+        for name, style in formats.items():
             values = [arm["values"][name] for arm in comparison["arms"]]
             yield Highlight(
                 label=comparison["differences"][name]["formula"],
