@@ -19,10 +19,10 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ from fairloop.tables import (
 from fairloop.v1 import generator_pb2, metrics_pb2, recognizer_pb2
 from fairloop.v1.common_pb2 import LabelSource
 from services.generator.face_model import publish_base
+from services.generator.latents import subject_centre
 from services.recognizer import residual
 from tests.support.bucket import own_bucket
 from tests.support.processes import start_store
@@ -178,7 +179,7 @@ def random_tables(store: ObjectStore, dataset: Dataset) -> tuple[str, str]:
     rng = np.random.default_rng(0)
     for start, stop in pieces(len(dataset), 256):
         rows = dataset.rows(start, stop)
-        labelled.add(to_parquet([random_row(rng, row["image_id"]) for row in rows], annotation))
+        labelled.add(to_parquet([random_row(rng, row) for row in rows], annotation))
         vectors = rng.normal(size=(len(rows), DIMENSION)).astype(np.float32)
         records = [
             {**{k: row[k] for k in ("image_id", "subject_id")}, "face": 0, "status": "ok", "embedding": v}
@@ -190,9 +191,14 @@ def random_tables(store: ObjectStore, dataset: Dataset) -> tuple[str, str]:
     return annotations, embedded.finish({}, details={"model": model}).name
 
 
-def random_row(rng: np.random.Generator, image_id: str) -> dict[str, object]:
-    """One face with random labels and measurements."""
-    woman, tone = float(rng.random()), float(rng.normal())
+def random_row(rng: np.random.Generator, row: Mapping[str, Any]) -> dict[str, object]:
+    """One face with random measurements, and labels of which its subject's latent tells a half.
+
+    A fit refuses labels of which latents tell nothing.
+    """
+    _, seed, subject = row["subject_id"].rsplit(":", 2)
+    sure, tone = ((subject_centre(int(seed), int(subject))[:2] + rng.normal(size=2)) / 2**0.5).tolist()
+    woman = 1 / (1 + np.exp(-2 * sure))
     band = taxonomy.values("skin_tone_band")[int(np.digitize(tone, (-0.4, 0.4)))]
     found = {
         GUESSES[0]: Guess("female" if woman > 0.5 else "male", (woman, 1 - woman)),
@@ -201,7 +207,7 @@ def random_row(rng: np.random.Generator, image_id: str) -> dict[str, object]:
     scene = {name: float(rng.normal()) for name in SCENE}
     points = tuple(rng.uniform(0, 64, 10).tolist())
     face = FaceRow("ok", 0, 1, (8.0, 8.0, 56.0, 56.0), points, 0.9, found, scene)
-    return annotation_record(image_id, face, GUESSES)
+    return annotation_record(row["image_id"], face, GUESSES)
 
 
 def generate(world: World, images: int) -> str:

@@ -318,7 +318,7 @@ class RegenerateResult(_message.Message):
     def __init__(self, dataset: _Optional[str] = ..., model: _Optional[str] = ..., images: _Optional[_Iterable[_Union[RegeneratedImage, _Mapping]]] = ..., same_profile: _Optional[bool] = ..., differences: _Optional[_Iterable[str]] = ..., tolerance: _Optional[float] = ..., kept: _Optional[bool] = ...) -> None: ...
 
 class LatentSampler(_message.Message):
-    __slots__ = ("annotations", "sources", "attributes", "target", "max_shift")
+    __slots__ = ("annotations", "sources", "attributes", "target", "max_shift", "without_nuisances")
     class TargetEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -331,12 +331,14 @@ class LatentSampler(_message.Message):
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     MAX_SHIFT_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_NUISANCES_FIELD_NUMBER: _ClassVar[int]
     annotations: str
     sources: _containers.RepeatedCompositeFieldContainer[_common_pb2.LabelSource]
     attributes: _containers.RepeatedScalarFieldContainer[str]
     target: _containers.ScalarMap[str, float]
     max_shift: float
-    def __init__(self, annotations: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[_common_pb2.LabelSource, _Mapping]]] = ..., attributes: _Optional[_Iterable[str]] = ..., target: _Optional[_Mapping[str, float]] = ..., max_shift: _Optional[float] = ...) -> None: ...
+    without_nuisances: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, annotations: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[_common_pb2.LabelSource, _Mapping]]] = ..., attributes: _Optional[_Iterable[str]] = ..., target: _Optional[_Mapping[str, float]] = ..., max_shift: _Optional[float] = ..., without_nuisances: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Gan(_message.Message):
     __slots__ = ("image_size", "latent", "epochs", "batch_size", "learning_rate", "beta1", "beta2", "sample_steps", "checkpoint_steps", "max_steps", "attributes", "annotations", "sources", "feature_maps")

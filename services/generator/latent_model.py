@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize
 from scipy.special import log_softmax, ndtr, softmax
 
 from fairloop.errors import InvalidInput
@@ -55,7 +55,9 @@ class AttributeModel:
     Ordered: R = 1, `edges` are the C − 1 bounds between classes on the score's
     scale, rising, and `sigma` is the standard deviation of the value about the
     score. Categorical: R = C − 1, no edges. `measure` and `fit` are the
-    cross-validated quality: r_squared or balanced_accuracy.
+    cross-validated quality: r_squared or balanced_accuracy. `chance` is the
+    one-sided p-value of the scores of images that were not fitted on: how
+    likely such scores are where the latents say nothing of the attribute.
     """
 
     attribute: str
@@ -66,6 +68,7 @@ class AttributeModel:
     sigma: float
     measure: str
     fit: float
+    chance: float
 
     def probabilities(self, scores: Array) -> Array:
         """Class probabilities (N, C) of scores (N, R)."""
@@ -164,6 +167,7 @@ def fit_face(z: Array, face: NDArray[np.bool_], penalty: float) -> AttributeMode
         sigma=0.0,
         measure="balanced_accuracy",
         fit=0.5,
+        chance=1.0,
     )
 
 
@@ -210,33 +214,80 @@ def _ordered(z: Array, measured: Measured, values: Array, penalty: float) -> Att
         sigma=float(residual.std()),
         measure="r_squared",
         fit=_r2(y, guess),
+        chance=_chance_of_correlation(y, guess),
     )
 
 
 def _categorical(z: Array, measured: Measured, penalty: float) -> AttributeModel:
     known = measured.labels >= 0
     x, labels, classes = z[known], measured.labels[known], len(measured.classes)
-    scores = np.empty((len(x), classes - 1))
+    scores, guess = np.empty((len(x), classes - 1)), np.empty(len(x), np.int64)
     for train, test in folds(len(x)):
         w, b = logistic(x[train], labels[train], classes, penalty)
-        scores[test] = x[test] @ w.T + b
-    weights, offset = logistic(x, labels, classes, penalty)
-    padded = np.pad(scores, ((0, 0), (1, 0)))
-    rows = np.arange(len(x))
-    scale = minimize_scalar(
-        lambda s: -log_softmax(s * padded, axis=1)[rows, labels].sum(), bounds=(0, 2), method="bounded"
-    ).x
-    guess = padded.argmax(1)
+        scores[test] = x[test] @ w.T
+        guess[test] = np.pad(scores[test] + b, ((0, 0), (1, 0))).argmax(1)
+    scale, chance = _scale(scores, labels)
+    weights = scale * logistic(x, labels, classes, penalty)[0]
     return AttributeModel(
         attribute=measured.attribute,
         classes=measured.classes,
-        weights=scale * weights,
-        offset=scale * offset,
+        weights=weights,
+        offset=_scaled(x @ weights.T, labels, (1.0, 1.0))[1],
         edges=None,
         sigma=0.0,
         measure="balanced_accuracy",
         fit=float(np.mean([(guess[labels == c] == c).mean() for c in range(classes)])),
+        chance=chance,
     )
+
+
+def _scale(scores: Array, labels: NDArray[np.int64]) -> tuple[float, float]:
+    """By what factor, 0–2, held-out scores (N, C − 1) are right, and the one-sided p-value of that factor.
+
+    The p-value is that of the likelihood ratio against 0, below which the factor
+    may not be (Self & Liang 1987).
+    """
+    scale, _, loss = _scaled(scores, labels, (0.0, 2.0))
+    none = _scaled(scores, labels, (0.0, 0.0))[2]
+    return scale, _one_sided(float(np.sqrt(2 * max(none - loss, 0.0))))
+
+
+def _scaled(
+    scores: Array, labels: NDArray[np.int64], bounds: tuple[float, float]
+) -> tuple[float, Array, float]:
+    """The likeliest factor of scores (N, C − 1) within bounds, offsets (C − 1,) with it, and the log-loss.
+
+    With these offsets every class is predicted as often as it is there.
+    """
+    padded = np.pad(scores, ((0, 0), (1, 0)))
+    rows = np.arange(len(labels))
+    onehot = np.eye(padded.shape[1])[labels]
+
+    def loss(free: Array) -> tuple[float, Array]:
+        logp = log_softmax(free[0] * padded + np.pad(free[1:], (1, 0)), axis=1)
+        error = np.exp(logp) - onehot
+        return -float(logp[rows, labels].sum()), np.append((error * padded).sum(), error.sum(0)[1:])
+
+    shares = onehot.mean(0)
+    start = np.append(bounds[0], np.log(shares[1:] / shares[0]))
+    limits = [bounds, *[(None, None)] * (len(start) - 1)]
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=limits)
+    return float(found.x[0]), found.x[1:], float(found.fun)
+
+
+def _chance_of_correlation(y: Array, guess: Array) -> float:
+    """One-sided p-value of the correlation of (N,) values with their held-out guesses (Fisher 1921)."""
+    r = float(np.corrcoef(y, guess)[0, 1])
+    return _one_sided(float(np.arctanh(min(r, 1 - 1e-12)) * np.sqrt(len(y) - 3)))
+
+
+def _one_sided(deviation: float) -> float:
+    """p-value of a deviation that would be standard normal if the guesses had come from other images.
+
+    Over all folds any two images are met twice, once with either as the one that
+    teaches the other: the two terms are nearly equal, so the variance is twice that.
+    """
+    return float(ndtr(-deviation / np.sqrt(2)))
 
 
 def _edge(values: Array, below: int) -> float:

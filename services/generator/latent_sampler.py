@@ -56,6 +56,12 @@ class Options:
     min_kept: float = 0.2
     """An attribute whose direction keeps less of its length than this is its nuisances."""
 
+    chance: float = 0.01
+    """An attribute that the latents may tell as well by chance, with this probability or more, is refused.
+
+    Its direction would be noise, and a component would go as far along it as it may.
+    """
+
     keep_faces: bool = True
     """No component may be predicted to show fewer faces than the prior; shifts may use that direction too."""
 
@@ -76,8 +82,9 @@ def fit(
     gives a share per cell (cells not named: 0); None is uniform.
 
     InvalidInput names the argument or the attribute: too few faces, a class with
-    too few labels, an attribute that is little but its nuisances, an option
-    outside its range, a target that does not sum to 1.
+    too few labels, an attribute of which the latents tell nothing or which is
+    little but its nuisances, an option outside its range, a target that does not
+    sum to 1.
     """
     options = options or Options()
     attributes = sorted(attributes, key=lambda measured: measured.attribute)
@@ -93,6 +100,14 @@ def fit(
     projected = tuple(name for name, value in explained.items() if value > options.min_r_squared)
     basis = nuisances.span(faces, {name: scene[name] for name in projected}, options.penalty)
     models = [latent_model.fit_attribute(faces, measured, options.penalty) for measured in attributes]
+    for model in models:
+        if model.chance >= options.chance:
+            raise InvalidInput(
+                model.attribute,
+                f"the latents do not tell it: {model.measure} {model.fit:.2f} in images that were not fitted "
+                f"on, no better than chance (p = {model.chance:.2g}; below {options.chance:g} is needed): "
+                f"annotate more than these {len(faces):,} faces, or with another annotator",
+            )
     rows = np.concatenate([model.weights for model in models])
     used = nuisances.without(rows, basis)
     fits = _fits(models, np.linalg.norm(used, axis=1) / np.linalg.norm(rows, axis=1))
@@ -101,7 +116,8 @@ def fit(
             raise InvalidInput(
                 found.direction,
                 f"only {found.kept:.0%} of its direction is left without {', '.join(projected)}, and "
-                f"{options.min_kept:.0%} must be: leave out the nuisance that is the attribute itself",
+                f"{options.min_kept:.0%} must be: leave out the nuisance that is the attribute itself "
+                f"(without_nuisances)",
             )
     face_model = latent_model.fit_face(z, face, options.penalty)
     shifts, obtained, face_rate = _place(models, face_model, used, basis, options)
@@ -266,3 +282,5 @@ def _check(
         raise InvalidInput("wanted", f"{options.wanted} is outside 0–1")
     if not options.penalty > 0:
         raise InvalidInput("penalty", f"{options.penalty} is not above 0")
+    if not 0 < options.chance <= 1:
+        raise InvalidInput("chance", f"{options.chance} is outside 0–1")

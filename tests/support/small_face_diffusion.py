@@ -160,6 +160,17 @@ def pipeline(folder: Path) -> Any:
     return found
 
 
+def with_lora(world: World, lora: str, base: Path, folder: Path) -> Any:
+    """The pipeline of a base's folder with a LoRA of the store, which is fetched into a new folder."""
+    folder.mkdir()
+    file = diffusion_models.download_lora(
+        world.store, registry.open_model(world.store, lora, "generator"), folder
+    )
+    found = pipeline(base)
+    found.load_lora_weights(folder, weight_name=file.name)
+    return found
+
+
 def shown(made: Any, prompt: str, seed: int, items: int) -> NDArray[np.float64]:
     """How light the pictures of a prompt are, float64 (items,); the same noise for the same seed."""
     with torch.inference_mode():

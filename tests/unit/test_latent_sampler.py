@@ -239,7 +239,7 @@ def test_ridge_and_logistic_agree_with_scikit_learn(world: World) -> None:
 
 def test_class_probabilities_of_an_ordered_attribute_are_normal_intervals() -> None:
     model = AttributeModel(
-        "skin_tone_band", BANDS, np.zeros((1, 100)), np.zeros(1), np.array([-1.0, 2.0]), 2.0, "", 0
+        "skin_tone_band", BANDS, np.zeros((1, 100)), np.zeros(1), np.array([-1.0, 2.0]), 2.0, "", 0, 0
     )
     found = model.probabilities(np.array([[0.0], [1.0]]))
     for row, score in zip(found, (0, 1), strict=True):
@@ -263,6 +263,7 @@ def test_log_odds_are_clipped_and_keep_what_is_absent() -> None:
         ({"options": Options(max_shift=9)}, "max_shift"),
         ({"options": Options(wanted=1)}, "wanted"),
         ({"options": Options(penalty=0)}, "penalty"),
+        ({"options": Options(chance=0)}, "chance"),
         ({"scene": {"yaw": np.zeros(3)}}, "yaw"),
         ({"scene": {"yaw": np.full(1600, np.nan)}}, "yaw"),
         ({"scene": {"yaw": np.ones(1600)}}, "yaw"),
@@ -290,6 +291,47 @@ def test_a_class_nobody_carries_is_refused_with_its_count(world: World) -> None:
     shuffled = replace(tone, values=np.abs(tone.values - 58))
     with pytest.raises(InvalidInput, match="neither rise nor fall"):
         fit(world.latents, world.face, [shuffled, gender], {})
+
+
+@pytest.mark.parametrize(("with_values", "mixes"), [(True, 10), (False, 3)])
+def test_labels_of_other_images_are_refused_however_they_were_mixed(
+    world: World, with_values: bool, mixes: int
+) -> None:
+    tone = world.attributes()[0]
+    for seed in range(mixes):
+        other = np.random.default_rng(seed).permutation(len(tone.labels))
+        values = np.where(world.face, world.tone, np.nan)[other] if with_values else None
+        mixed = replace(tone, labels=tone.labels[other], values=values)
+        with pytest.raises(InvalidInput, match="skin_tone_band: the latents do not tell it") as caught:
+            fit(world.latents, world.face, [mixed], world.scene())
+        assert "annotate more than these" in str(caught.value)
+
+
+def test_chance_is_as_often_under_a_twentieth_as_it_says_where_latents_tell_nothing() -> None:
+    rng = np.random.default_rng(5)
+    found = []
+    for _ in range(150):
+        z, value = rng.standard_normal((200, LATENT_SIZE)), rng.standard_normal(200)
+        measured = Measured("skin_tone_band", BANDS, np.digitize(value, (-0.5, 0.5)), value)
+        found.append(latent_model.fit_attribute(z, measured, 50).chance)
+    # Of 150 draws of a twentieth 17 or more come once in a thousand times.
+    assert sum(chance < 0.05 for chance in found) < 17
+    assert max(found) > 0.9
+
+
+def test_the_fewest_faces_are_enough_for_a_tone_that_latents_explain_by_three_quarters(world: World) -> None:
+    faces = world.face.nonzero()[0][:200]
+    few = replace(world.attributes()[0], labels=world.bands[faces], values=world.tone[faces])
+    assert latent_model.fit_attribute(world.latents[faces].astype(np.float64), few, 50).chance < 1e-6
+
+
+def test_faces_are_predicted_as_often_as_they_are_found(world: World) -> None:
+    # Found where z + 0.6·N(0, 1) > −1: of all latents in Φ(1/√1.36).
+    model = latent_model.fit_face(world.latents.astype(np.float64), world.face, 50)
+    fresh = subject_centres(12, range(4000)).astype(np.float64)
+    predicted = model.probabilities(fresh @ model.weights.T + model.offset)[:, 1].mean()
+    rate = norm.cdf(1 / 1.36**0.5)
+    assert predicted == pytest.approx(rate, abs=3 * np.sqrt(rate * (1 - rate) / 1600))
 
 
 def test_a_nuisance_that_is_the_attribute_itself_is_refused(world: World) -> None:

@@ -55,6 +55,11 @@ def check(request: generator_pb2.FineTuneGeneratorRequest) -> None:
         raise InvalidInput("latent_sampler.max_shift", f"{recipe.max_shift} is outside 0.5–5")
     for cell in recipe.target:
         taxonomy.parse_cell(cell, "latent_sampler.target")
+    for name in recipe.without_nuisances:
+        if name not in SCENE:
+            raise InvalidInput(
+                "latent_sampler.without_nuisances", f"{name!r} is no nuisance; they are {', '.join(SCENE)}"
+            )
 
 
 def validate(store: ObjectStore, request: generator_pb2.FineTuneGeneratorRequest) -> None:
@@ -120,11 +125,12 @@ def fit(
     options = latent_sampler.Options()
     if recipe.max_shift:
         options = replace(options, max_shift=recipe.max_shift)
+    face = np.asarray([status == "ok" for status in table["status"].to_pylist()])
     return latent_sampler.fit(
         latents_of(dataset, latent),
-        np.asarray([status == "ok" for status in table["status"].to_pylist()]),
+        face,
         [measured(table, source_of(recipe.sources, attribute)) for attribute in recipe.attributes],
-        {name: _floats(table[f"scene_{name}"]) for name in SCENE},
+        scene(recipe.without_nuisances, table, face, latent_sampler.least_faces(latent)),
         dict(recipe.target) or None,
         options,
     )
@@ -177,6 +183,27 @@ def measured(table: pa.Table, source: common_pb2.LabelSource) -> Measured:
     return Measured(source.attribute, classes, np.asarray(labels, np.int64), values)
 
 
+def scene(
+    without: Sequence[str], table: pa.Table, face: NDArray[np.bool_], least: int
+) -> dict[str, NDArray[np.float64]]:
+    """The nuisances of the annotated images by name, float64 (N,), NaN where absent; but for those `without`.
+
+    InvalidInput names all that too few of the faces have. Under `least` faces the fit itself says so.
+    """
+    found = {name: _floats(table[f"scene_{name}"]) for name in SCENE if name not in without}
+    faces = int(face.sum())
+    seen = {name: int(np.isfinite(values[face]).sum()) for name, values in found.items()}
+    lacking = [name for name, count in seen.items() if count < least / 2]
+    if lacking and faces >= least:
+        raise InvalidInput(
+            "latent_sampler.without_nuisances",
+            f"of {faces:,} faces {', '.join(f'{seen[name]:,} have {name}' for name in lacking)}, and a fit "
+            f"needs {least // 2:,}: annotate whole pictures (background_lightness is not measured in cropped "
+            f"ones), or name {', '.join(lacking)} here to let it move; nuisances are {', '.join(SCENE)}",
+        )
+    return found
+
+
 def source_of(sources: Sequence[common_pb2.LabelSource], attribute: str) -> common_pb2.LabelSource:
     """The source of an attribute; `InvalidInput` when there is none."""
     for source in sources:
@@ -221,6 +248,7 @@ def publish(
         "cells": list(fitted.cells),
         "image_size": base.details["image_size"],
         "sources": [f"{s.attribute}@{s.annotator}" for s in request.latent_sampler.sources],
+        "without_nuisances": sorted(set(SCENE) - {shift.nuisance for shift in fitted.nuisances}),
     }
     return registry.publish(
         job.store,
