@@ -148,8 +148,8 @@ def modules(geometry: Geometry) -> dict[str, Any]:
     }
 
 
-def build(folder: Path, geometry: Geometry, seed: int = 0) -> Path:
-    """Writes a model in the folder format of diffusers: float16 safetensors, equal for equal arguments."""
+def build(folder: Path, geometry: Geometry, seed: int = 0, dtype: str = "float16") -> Path:
+    """Writes a model in the folder format of diffusers: safetensors, equal for equal arguments."""
     import torch
     from diffusers import PNDMScheduler
     from transformers.utils import logging
@@ -159,7 +159,7 @@ def build(folder: Path, geometry: Geometry, seed: int = 0) -> Path:
         torch.manual_seed(seed)
         made = modules(geometry)
     for name, module in made.items():
-        module.half().save_pretrained(folder / name, safe_serialization=True)
+        module.to(getattr(torch, dtype)).save_pretrained(folder / name, safe_serialization=True)
     _write_tokenizer(folder / "tokenizer", geometry)
     scheduler: Any = PNDMScheduler(
         beta_start=0.00085,

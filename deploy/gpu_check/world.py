@@ -55,9 +55,10 @@ class Scale:
     """Of rendered faces, for the annotators and recognisers; 4 images each."""
 
 
-SD1 = Scale(geometry.SD1, networks.IRESNET50, None, 8, 20, 3 * 2**30, 512, 64)
-# 64 images of 256×256 in 16 channels are 268 MB, and the decoder holds three such at a time.
-TINY = Scale(geometry.TINY, networks.TINY_IRESNET, networks.TINY_CLIP, 8, 4, 600 * 2**20, 256, 12)
+# For 64 images a layer of the largest level of the UNet has 1.3 GB in float16, and what follows it as much.
+SD1 = Scale(geometry.SD1, networks.IRESNET50, None, 8, 20, 2 * 2**30, 512, 64)
+# 64 images have 201 MB as float32, and are there three times when they become pictures.
+TINY = Scale(geometry.TINY, networks.TINY_IRESNET, networks.TINY_CLIP, 8, 4, 400 * 2**20, 512, 12)
 
 
 @dataclass

@@ -36,13 +36,13 @@ def test_after_a_kill_only_the_missing_images_are_drawn_and_the_dataset_is_the_s
     services = Services(tmp_path, {**environment, "FAIRLOOP_THREADS": "1", "OMP_NUM_THREADS": "1"})
     try:
         services.start("generator")
-        expected = services.generator.generate(request).result(300)
+        expected = services.generator.generate(request).result(1800)
         request.request_id = "disturbed"
         operation = services.generator.generate(request)
         wait_until(operation, lambda progress: progress.done >= 32)
         services.kill("generator")
         services.start("generator")
-        result = operation.result(300)
+        result = operation.result(1800)
     finally:
         services.stop()
     assert result.dataset == expected.dataset
