@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from fairloop import names, registry
 from fairloop.dataset import Dataset, open_dataset
@@ -19,6 +20,7 @@ from fairloop.errors import InvalidInput
 from fairloop.manifest import Manifest, inherited_terms
 from fairloop.pixels import UnreadableImage, decode
 from fairloop.serving.methods import Method, Pools, Shard, ShardContext, ShardOutput
+from fairloop.serving.recipe import recipe
 from fairloop.serving.runner import RunningOperation
 from fairloop.store import ObjectStore
 from fairloop.table_store import EMBEDDINGS, TableWriter, pieces
@@ -84,10 +86,12 @@ def make_method(store: ObjectStore, pools: Pools, threads: int) -> Method:
         model = await pools.io(registry.open_model, store, request.model, "recognizer")
         copies = plan(request.transforms)
         spans = list(pieces(len(dataset), SHARD_IMAGES))
+        same = recipe(schema_of(model), [model.name])
         shards = (
             Shard(
                 place * len(spans) + at,
                 {"transform": copy.transform, "level": copy.level, "start": start, "stop": stop},
+                recipe=same,
             )
             for place, copy in enumerate(copies)
             for at, (start, stop) in enumerate(spans)
@@ -145,7 +149,18 @@ def make_method(store: ObjectStore, pools: Pools, threads: int) -> Method:
         part = await context.put(sha256, data)
         return ShardOutput((part,), units=len(images))
 
-    return Method(NAME, recognizer_pb2.EmbedCopiesRequest, validate, run, shard, derives=False)
+    async def recipe_of(request: recognizer_pb2.EmbedCopiesRequest) -> str:
+        model = await pools.io(registry.open_model, store, request.model, "recognizer")
+        return recipe(schema_of(model), [model.name])
+
+    return Method(
+        NAME, recognizer_pb2.EmbedCopiesRequest, validate, run, shard, derives=False, recipe=recipe_of
+    )
+
+
+def schema_of(model: Manifest) -> pa.Schema:
+    """The columns of a table of copies."""
+    return embedding_schema(int(model.details["dimension"]), quality=True)
 
 
 def worsened(
@@ -168,9 +183,8 @@ def worsened(
 
 def writer(store: ObjectStore, dataset: Dataset, model: Manifest, copy: Copy) -> TableWriter:
     """A new table of copies; its id also follows from which copies they are."""
-    schema = embedding_schema(int(model.details["dimension"]), quality=True)
     made_from = [dataset.name, model.name, copies_text(copy.transform, copy.level)]
-    return TableWriter(store, EMBEDDINGS, schema, made_from)
+    return TableWriter(store, EMBEDDINGS, schema_of(model), made_from)
 
 
 def finish(

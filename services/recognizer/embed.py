@@ -17,6 +17,7 @@ from fairloop.errors import InvalidInput
 from fairloop.manifest import Manifest, inherited_terms
 from fairloop.pixels import UnreadableImage, decode
 from fairloop.serving.methods import Method, Pools, Shard, ShardContext, ShardOutput
+from fairloop.serving.recipe import recipe
 from fairloop.serving.runner import RunningOperation
 from fairloop.store import ObjectStore
 from fairloop.table_store import EMBEDDINGS, TableWriter, pieces
@@ -66,8 +67,9 @@ def make_method(store: ObjectStore, pools: Pools, threads: int) -> Method:
         dimension = int(model.details["dimension"])
         table = TableWriter(store, EMBEDDINGS, embedding_schema(dimension), [dataset.name, model.name])
         statuses: Counter[str] = Counter()
+        same = recipe(embedding_schema(dimension), [model.name])
         shards = (
-            Shard(index, {"start": start, "stop": stop})
+            Shard(index, {"start": start, "stop": stop}, recipe=same)
             for index, (start, stop) in enumerate(pieces(len(dataset), SHARD_IMAGES))
         )
         try:
@@ -108,7 +110,11 @@ def make_method(store: ObjectStore, pools: Pools, threads: int) -> Method:
         part = await context.put(sha256, data)
         return ShardOutput((part,), units=len(images))
 
-    return Method(NAME, recognizer_pb2.EmbedRequest, validate, run, shard, derives=False)
+    async def recipe_of(request: recognizer_pb2.EmbedRequest) -> str:
+        model = await pools.io(registry.open_model, store, request.model, "recognizer")
+        return recipe(embedding_schema(int(model.details["dimension"])), [model.name])
+
+    return Method(NAME, recognizer_pb2.EmbedRequest, validate, run, shard, derives=False, recipe=recipe_of)
 
 
 def piece(

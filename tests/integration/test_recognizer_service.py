@@ -20,6 +20,7 @@ from fairloop.client import RecognizerClient
 from fairloop.dataset import DatasetWriter, Image
 from fairloop.errors import Cancelled, DataLoss, InvalidInput, NotFound
 from fairloop.registry import open_model, publish
+from fairloop.serving.operation_store import OperationStore
 from fairloop.store import ObjectStore
 from fairloop.table_store import EMBEDDINGS, read_table
 from fairloop.v1.annotator_pb2 import ImageItem
@@ -232,8 +233,12 @@ def test_images_that_cannot_be_read_are_rows_without_an_embedding(
         writer.add(Image(data, 64, 64, "png", f"test:{k}", source="real"))
     dataset = writer.finish()
     request = EmbedRequest(dataset=dataset.name, model=untrained["plain"])
-    made = recognizer.client.embed(request).result(60)
+    operation = recognizer.client.embed(request)
+    made = operation.result(60)
     assert dict(made.statuses) == {"ok": 2, "corrupt": 2}
+    recorded = OperationStore(store).shard(operation.name, 0)
+    assert recorded is not None
+    assert recorded["recipe"], "a newer release would join it with its own"
     _, table = read_table(store, made.embeddings, EMBEDDINGS)
     assert [vector is None for vector in table["embedding"].to_pylist()] == [False, True, False, True]
 
