@@ -36,6 +36,7 @@ from fairloop.commands.protocols import compare_thresholds, protocol
 from fairloop.commands.stored import opened, state_dir
 from fairloop.commands.terms import terms
 from fairloop.commands.thresholds import set_threshold
+from fairloop.commands.tuning import fine_tune_generator
 from fairloop.commands.verify import verify as verify_resources
 from fairloop.errors import FairloopError
 from fairloop.standalone.commands import evaluate, stats
@@ -195,6 +196,7 @@ main.add_command(card)
 main.add_command(playground)
 main.add_command(draw)
 main.add_command(prompts)
+main.add_command(fine_tune_generator)
 
 
 @main.group(cls=Commands, points=f"{GROUP}.models", known=KNOWN_OF_MODELS)

@@ -115,28 +115,28 @@ class _Service:
         return found
 
     def start(self, method: Any, request: Any, result: type[R]) -> Operation[R]:
-        if not request.request_id:
-            request.request_id = secrets.token_hex(16)
+        request.request_id = request.request_id or secrets.token_hex(16)
         # What is asked of the operation later is asked under the same id.
         caller = copy.copy(self)
         caller.request_id = self.request_id or new_id()
-        operation = caller.call(method, request)
-        return Operation(operation.name, caller, result)
+        return Operation(caller.call(method, request).name, caller, result)
 
     def resolve(self, name: str, list_models: Any, request: Any) -> str:
         """The version of `models/{name}`; a name with version is returned as it is."""
         if "/versions/" in name:
             return names.check("model version", name, "model")
         names.check("model", name, "model")
-        found: list[str] = []
+        known: list[str] = []
         while True:
             reply = self.call(list_models, request)
-            found += [m.name for m in reply.models if names.collection(m.name) == name]
+            known += [model.name for model in reply.models]
             if not reply.next_page_token:
                 break
             request.page_token = reply.next_page_token
+        found = [one for one in known if names.collection(one) == name]
         if not found:
-            raise NotFound(f"the {self.name} has no model {name}", model=name)
+            there = ", ".join(sorted({names.collection(one) for one in known})[:20]) or "none"
+            raise NotFound(f"the {self.name} has no model {name}; it has {there}", model=name)
         if len(found) > 1:
             raise InvalidInput("model", f"{name} has several versions; name one of {', '.join(found)}")
         return found[0]

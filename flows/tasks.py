@@ -9,7 +9,6 @@ and its own.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -21,33 +20,13 @@ from prefect.cache_policies import NO_CACHE
 
 from fairloop.client import Client, Operation, Progress
 from fairloop.errors import FairloopError, PreconditionFailed
+from fairloop.repeated import start
 from fairloop.serving import tracing
 from flows import training_job
 
 R = TypeVar("R", bound=Message)
 
-RECIPE_VERSION = "1"
-"""Part of every request id. Raise it when the same request should give another result."""
-
 LOG_EVERY_SECONDS = 5.0
-
-
-def request_id(method: str, request: Message, salt: str) -> str:
-    """sha256 of the method, the canonical request, the recipe version and the salt of a fresh run."""
-    body = request.SerializeToString(deterministic=True)
-    parts = (method.encode(), body, RECIPE_VERSION.encode(), salt.encode())
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:40]
-
-
-def start(method: str, request: Any, call: Callable[[Any], Operation[R]], salt: str) -> Operation[R]:
-    """Starts or finds the operation; one that failed or was cancelled is tried again under `{key}-{n}`."""
-    key = request_id(method, request, salt)
-    for attempt in range(100):
-        request.request_id = key if attempt == 0 else f"{key}-{attempt}"
-        operation = call(request)
-        if operation.progress().state not in ("FAILED", "CANCELLED"):
-            return operation
-    raise PreconditionFailed(f"{method} failed 100 times for the same request; see {operation.name}")
 
 
 def submit_job(operation: Operation[R]) -> None:

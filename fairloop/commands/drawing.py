@@ -150,6 +150,7 @@ def prompts(
 
 
 def _draw(model: str, items: Sequence[Item], dataset: str, folder: Path, options: dict[str, Any]) -> None:
+    from fairloop import repeated
     from fairloop.dataset import Dataset
     from fairloop.store import ObjectStore
     from fairloop.v1 import generator_pb2
@@ -168,7 +169,8 @@ def _draw(model: str, items: Sequence[Item], dataset: str, folder: Path, options
         )
         total = sum(item.images for item in items)
         click.echo(f"drawing {total:,} images of {len(items)} prompts", err=True)
-        operation = client.generator.generate(request)
+        # The same words again go on with what was left, and find what is done.
+        operation = repeated.start("generate", request, client.generator.generate)
         result = operation.result(None, on_progress=teller())
         patterns = {item.id: item for item in items}
         numbers = dict.fromkeys(patterns, 0)

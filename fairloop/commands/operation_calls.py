@@ -23,7 +23,7 @@ from fairloop import names
 from fairloop.client import SERVICES, Client
 from fairloop.commands.operation_view import SCHEMA, View, details, duration, reached, view
 from fairloop.commands.surroundings import advised, printable, surroundings
-from fairloop.errors import DeadlineExceeded, FairloopError, InvalidInput, PreconditionFailed
+from fairloop.errors import DeadlineExceeded, FairloopError, InvalidInput, NotFound, PreconditionFailed
 from fairloop.operation import Operation, Progress
 
 PAGE = 200
@@ -159,6 +159,8 @@ def _operation(name: str, addresses: Sequence[str], state_folder: Path) -> Itera
     with surroundings(state_folder, addresses), Client.from_environment() as client:
         try:
             yield AnyOperation(full, client)
+        except NotFound as error:
+            raise NotFound(f"{error}; `fairloop operations list` shows those there are") from error
         except FairloopError as error:
             raise advised(error, service) from error
 

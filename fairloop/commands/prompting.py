@@ -12,9 +12,20 @@ import click
 COLUMNS = ("prompt", "gender", "race")
 
 
-def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say when a group is under-represented."""
-    for option in (
+def rule_options(*more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options that say when a group is under-represented; `more` are further rules of a command."""
+    listed = (
+        click.option(
+            "--rule",
+            type=click.Choice(["threshold", "uniform", "parity", *more]),
+            default="uniform",
+            show_default=True,
+            help="Under a fixed share, under 1/n, or too far under the prompt's largest share.",
+        ),
+        click.option("--threshold", type=click.FloatRange(0, 1), default=0.4, show_default=True),
+        click.option(
+            "--gap", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Of the rule parity."
+        ),
         click.option(
             "--drop",
             type=click.FloatRange(0, 1),
@@ -22,20 +33,14 @@ def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Leave out prompts of which more images than this share have no face.",
         ),
-        click.option(
-            "--gap", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Of the rule parity."
-        ),
-        click.option("--threshold", type=click.FloatRange(0, 1), default=0.4, show_default=True),
-        click.option(
-            "--rule",
-            type=click.Choice(["threshold", "uniform", "parity"]),
-            default="uniform",
-            show_default=True,
-            help="Under a fixed share, under 1/n, or too far under the prompt's largest share.",
-        ),
-    ):
-        command = option(command)
-    return command
+    )
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(listed):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 @click.group()
@@ -78,10 +83,23 @@ def shares(audit: Path, by: str, failures: Any, file: Path) -> None:
 @prompts.command()
 @click.argument("audit", type=click.Path(path_type=Path, dir_okay=False))
 @click.argument("table", type=click.Path(path_type=Path, dir_okay=False))
-@rule_options
+@rule_options("target")
+@click.option(
+    "--target",
+    "target_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Of the rule target, under the share that this table (gender, race, share) wants.",
+)
 @click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), required=True)
 def targets(
-    audit: Path, table: Path, rule: Any, threshold: float, gap: float, drop: float, folder: Path
+    audit: Path,
+    table: Path,
+    rule: Any,
+    threshold: float,
+    gap: float,
+    target_file: Path | None,
+    drop: float,
+    folder: Path,
 ) -> None:
     """The groups that AUDIT finds under-represented, and prompts that ask for them.
 
@@ -97,7 +115,9 @@ def targets(
     for prompt, reason in dropped.items():
         click.echo(f"left out: {prompt}: {reason}", err=True)
     found = prompt_audit.shares(rows)
-    flagged = prompt_audit.under_represented(found, rule, threshold=threshold, gap=gap, without=dropped)
+    flagged = prompt_audit.under_represented(
+        found, rule, threshold=threshold, gap=gap, target=_target(rule, target_file), without=dropped
+    )
     wanted = prompt_audit.targets(flagged, {p.id: p.text for p in read_prompts(table)})
     folder.mkdir(parents=True, exist_ok=True)
     _write(
@@ -122,7 +142,7 @@ def targets(
     "--paired", is_flag=True, help="The k-th image of a prompt is of the same noise in every audit."
 )
 @click.option("--labels", default="not told", help="Who labelled, for the page.")
-@rule_options
+@rule_options()
 @click.option("--overwrite", is_flag=True, help="Replace the folder of an earlier comparison.")
 @click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), required=True)
 def compare(
@@ -188,6 +208,41 @@ def _observations(audit: Path, groups: Iterable[str]) -> list[dict[str, str]]:
         header.check(name, audit.name)
     table = read_table(header, wanted)
     return [{name: table.columns[name][number] or "--" for name in wanted} for number in range(len(table))]
+
+
+def _target(rule: str, file: Path | None) -> dict[tuple[str, ...], float] | None:
+    """The share that a table wants of each of the twelve groups."""
+    from fairloop.errors import InvalidInput
+    from fairloop.prompt_audit import GROUPS
+    from fairloop.standalone.table import read_header, read_table
+
+    if (rule == "target") != (file is not None):
+        raise InvalidInput(
+            "--target", "goes with --rule target: a table with the columns gender, race, share"
+        )
+    if file is None:
+        return None
+    header = read_header(file)
+    for name in (*GROUPS, "share"):
+        header.check(name, file.name)
+    table = read_table(header, (*GROUPS, "share"))
+    wanted: dict[tuple[str, ...], float] = {}
+    for number in range(len(table)):
+        where = f"{file.name}, line {table.lines[number]}"
+        group = tuple(str(table.columns[name][number]) for name in GROUPS)
+        if any(value not in GROUPS[name] for name, value in zip(GROUPS, group, strict=True)):
+            allowed = "; ".join(f"{name}: {', '.join(values)}" for name, values in GROUPS.items())
+            raise InvalidInput(where, f"{', '.join(group)} is no group; there are {allowed}")
+        if group in wanted:
+            raise InvalidInput(where, f"{', '.join(group)} stands there twice")
+        try:
+            share = float(table.columns["share"][number] or "")
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            raise InvalidInput(where, f"share {table.columns['share'][number]!r} is no number in 0–1")
+        wanted[group] = share
+    return wanted
 
 
 def _write(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

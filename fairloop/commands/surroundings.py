@@ -13,7 +13,6 @@ from fairloop.errors import (
     DeadlineExceeded,
     FairloopError,
     InvalidInput,
-    NotFound,
     Unauthenticated,
     Unavailable,
 )
@@ -93,8 +92,6 @@ def advice(error: FairloopError, service: str) -> str:
         return f"the {service} is there but does not answer: look at its log (a local stack's: {STATE}/logs)"
     if isinstance(error, Unauthenticated):
         return "set FAIRLOOP_TOKEN_FILE to the file that holds the server's token"
-    if isinstance(error, NotFound):
-        return "`fairloop operations list` shows those there are"
     return ""
 
 

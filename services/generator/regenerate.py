@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fairloop import names
+from fairloop import names, registry
 from fairloop.dataset import Dataset, open_dataset
 from fairloop.errors import InvalidInput, PreconditionFailed
 from fairloop.provenance.marks import Mark, put_mark
@@ -58,7 +58,8 @@ def make_method(store: ObjectStore, pools: Pools, computing: Computing) -> Metho
     async def validate(request: generator_pb2.RegenerateRequest) -> None:
         check_request(request)
         dataset = await pools.io(open_dataset, store, request.dataset)
-        _made_by(dataset)
+        await pools.io(registry.open_model, store, _made_by(dataset), "generator")
+        _drawing_of(dataset)
 
     async def run(operation: RunningOperation) -> generator_pb2.RegenerateResult:
         request: generator_pb2.RegenerateRequest = operation.request
@@ -90,13 +91,13 @@ def make_method(store: ObjectStore, pools: Pools, computing: Computing) -> Metho
         dataset = await pools.io(open_dataset, store, request.dataset)
         rows = [dataset.rows(position, position + 1)[0] for position in spec["positions"]]
         details = dataset.manifest.details
-        if "diffusion" in details:
+        if (drawing := _drawing_of(dataset)) is not None:
             loaded = await pools.io(
                 load_diffusion, store, _made_by(dataset), computing.device, computing.dtype
             )
             batch = int(details["profile"]["batch"])
             now = loaded.profile(batch)
-            pixels = await _drawn(rows, loaded, Drawing(**details["diffusion"]), batch, pools)
+            pixels = await _drawn(rows, loaded, drawing, batch, pools)
         else:
             now = profile()
             pixels = await _rendered(rows, store, _made_by(dataset), details["within_subject"], pools)
@@ -129,6 +130,19 @@ def _made_by(dataset: Dataset) -> str:
             f"older version of it{f'; ask for what it was derived from: {parents}' if parents else ''}"
         )
     return model
+
+
+def _drawing_of(dataset: Dataset) -> Drawing | None:
+    """How a diffusion model drew it, None for other models; `PreconditionFailed` where it is unclear."""
+    told = dataset.manifest.details.get("diffusion")
+    if told is None:
+        return None
+    try:
+        return Drawing(**told)
+    except TypeError as error:  # no mapping, or other options than this version's
+        raise PreconditionFailed(
+            f"{dataset.name} says how it was drawn in another way than this version does ({error})"
+        ) from error
 
 
 def _mark(row: Mapping[str, Any]) -> Mark:

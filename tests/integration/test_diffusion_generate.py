@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import pickle
+import re
 import shutil
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +25,7 @@ from fairloop.cli import main
 from fairloop.dataset import SCHEMA, Dataset
 from fairloop.diffusers_folder import look_through
 from fairloop.diffusion_models import publish_folder, publish_lora
-from fairloop.errors import FairloopError, InvalidInput, PreconditionFailed
+from fairloop.errors import FairloopError, InvalidInput, NotFound, PreconditionFailed
 from fairloop.provenance.inspection import inspect
 from fairloop.provenance.marks import Mark, read_mark
 from fairloop.seeds import child_seed
@@ -247,9 +250,12 @@ def test_wrong_requests_are_refused_before_anything_is_drawn_and_name_the_field(
         "scheduler: 'magic' is unknown; there are ddim": prompt("a face", scheduler="magic"),
         "guidance: 0.5 is outside 1–30": prompt("a face", guidance=0.5),
         "steps: 2000 is outside": prompt("a face", steps=2000),
+        # Schedulers of 1.x and 2.x begin at step 1 of the thousand that the model was taught.
+        "steps: 1,000 are too many; models/tiny-safe": prompt("a face", steps=1000),
         "tokens, and the model reads 77": prompt(long),
         "prompts: 'zebra zebra": prompt(long, model="tiny-bare", without_safety_checker=True),
         "prompts[1].prompt: pairs people under 18": prompt("a nude teenager"),
+        "prompts[1].prompt: pairs people": prompt("a schoolgirl", negative_prompt="clothes"),
         "the safety checker stays on for people under 20": prompt(
             "a schoolgirl", without_safety_checker=True
         ),
@@ -322,6 +328,7 @@ def test_a_preview_of_a_diffusion_model_refuses_latents_and_unsafe_texts(world: 
 
     assert "takes a text" in refused(latent=Latent(values=[0.0]), diffusion=QUICK)
     assert "pairs people under 18" in refused(text="a sexy 12 year old", diffusion=QUICK)
+    assert "can be drawn with 1–999" in refused(text="a person", diffusion=Diffusion(steps=1000))
     assert "is empty" in refused(text=" ", diffusion=QUICK)
     assert "diffusion" in refused(cell="race=black")
 
@@ -336,6 +343,27 @@ def test_a_lora_changes_its_base_and_fits_no_other(world: World, tmp_path: Path)
     wide = build_tiny_lora(tmp_path / "wide.safetensors", TinyShape(width=64))
     with pytest.raises(InvalidInput, match="is of another base"):
         publish_lora(world.store, wide, world.models["tiny-safe"], "models/wide", description="wide")
+
+
+def test_what_is_no_model_or_fits_none_is_refused_by_the_commands(world: World, tmp_path: Path) -> None:
+    wide = build_tiny_lora(tmp_path / "wide.safetensors", TinyShape(width=64))
+    (tmp_path / "pickled.safetensors").write_bytes(pickle.dumps({"unet.weight": [1.0]}))
+    shutil.copytree(world.folders["tiny-safe"], tmp_path / "pickled")
+    unet = tmp_path / "pickled" / "unet"
+    (unet / "diffusion_pytorch_model.safetensors").rename(unet / "diffusion_pytorch_model.bin")
+    lora = ("models", "put-lora", "--base", "tiny-safe", "--name", "x")
+    for words, said in (
+        ((*lora, str(wide)), "is of another base"),
+        ((*lora, str(tmp_path / "pickled.safetensors")), "pickled.safetensors"),
+        (
+            ("models", "put-diffusion", str(tmp_path / "pickled"), "--name", "x"),
+            "is not there, only diffusion_pytorch_model.bin, which is a pickle and could run code",
+        ),
+    ):
+        refused = command(world, tmp_path, *words)
+        assert refused.exit_code == 1
+        assert said in refused.output, refused.output
+    assert list(world.store.list("models/x/")) == []
 
 
 def test_a_lora_draws_with_the_very_weights_of_its_base_and_neither_disturbs_the_other(world: World) -> None:
@@ -377,6 +405,25 @@ def test_a_lora_draws_with_the_very_weights_of_its_base_and_neither_disturbs_the
         LOADED.unload()
 
 
+@pytest.mark.parametrize(("side", "at_a_time"), [(64, [3]), (256, [1, 1, 1])])
+def test_large_images_of_a_batch_are_decoded_one_by_one(
+    world: World, side: int, at_a_time: list[int]
+) -> None:
+    from services.generator.diffusion.drawing import drawing_of
+    from services.generator.diffusion.loading import LOADED, load_diffusion
+
+    decoded: list[int] = []
+    try:
+        model = load_diffusion(world.store, world.models["tiny-safe"], "cpu", "float32")
+        model.pipeline.vae.decoder.register_forward_pre_hook(lambda _, inputs: decoded.append(len(inputs[0])))
+        drawing = drawing_of(Diffusion(steps=1, width=side, height=side), model.manifest)
+        images, _ = model.draw(["a photo of a doctor"] * 3, [1, 2, 3], drawing)
+    finally:
+        LOADED.unload()
+    assert images.shape == (3, side, side, 3)
+    assert decoded == at_a_time
+
+
 def test_images_made_again_are_equal_under_the_same_profile(world: World) -> None:
     drawn = made(world, asked(world, "tiny-some", {"a photo of a person": 5}))
     dcgan = world.services.generator.model("models/dcgan-faces")
@@ -389,7 +436,8 @@ def test_images_made_again_are_equal_under_the_same_profile(world: World) -> Non
             dataset="datasets/rendered",
         ),
     )
-    for dataset, count in ((drawn, 5), (rendered, 20)):
+    adapted = made(world, asked(world, "tiny-lora", {"a photo of a person": 3}))
+    for dataset, count in ((drawn, 5), (rendered, 20), (adapted, 3)):
         again = world.services.generator.regenerate(RegenerateRequest(dataset=dataset.name)).result(60)
         assert len(again.images) == count
         assert again.same_profile
@@ -400,13 +448,16 @@ def test_images_made_again_are_equal_under_the_same_profile(world: World) -> Non
 def test_images_made_again_by_another_recipe_are_found_out(world: World) -> None:
     dataset = made(world, asked(world, "tiny-safe", {"a photo of a person": 4}))
 
+    def changed_to(value: Any, change: Any) -> Any:
+        return {**value, **change} if isinstance(value, dict) else change
+
     def told_otherwise(**changes: Any) -> Any:
         found = manifest.load(world.store, dataset.name, SCHEMA)
         details = {
-            key: {**value, **changes.get(key, {})} if key in changes else value
+            key: changed_to(value, changes[key]) if key in changes else value
             for key, value in found.details.items()
         }
-        name = f"datasets/otherwise/versions/{child_seed(1, 'x', len(str(changes))):016x}"
+        name = f"datasets/otherwise/versions/{child_seed(1, 'x', zlib.crc32(repr(changes).encode())):016x}"
         changed = manifest.Manifest(**{**found.__dict__, "name": name, "details": details})
         manifest.commit(world.store, changed)
         return world.services.generator.regenerate(RegenerateRequest(dataset=name)).result(60)
@@ -417,6 +468,10 @@ def test_images_made_again_by_another_recipe_are_found_out(world: World) -> None
     ]
     assert not another.same_profile
     assert another.kept, "equal bytes are within any tolerance"
+    with pytest.raises(PreconditionFailed, match="drawn in another way than this version"):
+        told_otherwise(diffusion={"colour": "none"})
+    with pytest.raises(NotFound, match="models/tiny-safe/versions/0000000000000000"):
+        told_otherwise(model="models/tiny-safe/versions/0000000000000000")
     steps = told_otherwise(diffusion={"steps": 1})
     assert not steps.kept
     assert all(image.mean_difference > 0 and not image.equal for image in steps.images)
@@ -481,6 +536,13 @@ def test_the_set_per_race_is_drawn_into_folders_and_its_images_can_be_made_again
         world, tmp_path, "draw", "races", "tiny-safe", "--count", "1", "--to", str(tmp_path / "set")
     )
     assert "is there already" in taken.output
+    drawn_once = world.services.shards("generator")
+    words = ("draw", "races", "tiny-safe", "--count", "1", "--steps", "1", "--to", str(tmp_path / "other"))
+    repeated = command(world, tmp_path, *words)
+    assert repeated.exit_code == 0, repeated.output
+    assert world.services.shards("generator") == drawn_once, "what is drawn is not drawn again"
+    for file in files:
+        assert (tmp_path / "other" / file).read_bytes() == (tmp_path / "set" / file).read_bytes()
 
 
 def test_the_playground_writes_files_by_name_and_refuses_paths(world: World, tmp_path: Path) -> None:
@@ -492,6 +554,9 @@ def test_the_playground_writes_files_by_name_and_refuses_paths(world: World, tmp
     escaped = command(world, tmp_path, *words, "../me", *options)
     assert escaped.exit_code == 1
     assert "is no plain name of a file" in escaped.output
+    unknown = command(world, tmp_path, "playground", "tiny", "a photo of a person", "you", *options)
+    assert unknown.exit_code == 1
+    assert re.search(r"no model models/tiny; it has .*models/tiny-2, models/tiny-bare, ", unknown.output)
 
 
 def test_an_audit_becomes_new_prompts_and_these_a_dataset_with_a_manifest(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -69,8 +70,14 @@ def world(tmp_path_factory: pytest.TempPathFactory, s3: dict[str, str]) -> Itera
     torch.set_num_threads(threads)
 
 
-def dataset(store: ObjectStore, name: str, prompts: bool, count: int = 6) -> str:
-    """Random images, captioned by prompt or labelled with a race; a sixth has no label."""
+def dataset(
+    store: ObjectStore,
+    name: str,
+    prompts: bool,
+    count: int = 6,
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Random images, captioned by prompt or labelled with a race and `more`; a sixth has no label."""
     rng = np.random.default_rng(len(name))
     writer = DatasetWriter(store, f"datasets/{name}")
     for k in range(count):
@@ -84,7 +91,7 @@ def dataset(store: ObjectStore, name: str, prompts: bool, count: int = 6) -> str
                 16,
                 "PNG",
                 prompt=f"face of {race} person" if prompts else None,
-                labels={} if prompts or k == 5 else {"race": race},
+                labels={} if prompts or k == 5 else {"race": race, **more},
             )
         )
     return writer.finish().name
@@ -260,6 +267,25 @@ def test_a_dry_run_answers_with_the_plan_and_leaves_nothing(world: World) -> Non
     assert set(world.store.list("models/")) == before
 
 
+def test_the_plan_of_a_long_training_is_said_beside_every_step(world: World) -> None:
+    class Telling(LocalJob):
+        measures: ClassVar[list[dict[str, float]]] = []
+
+        def progress(self, stage: str, done: int, total: int, unit: str, **measures: float) -> None:
+            super().progress(stage, done, total, unit, **measures)
+            if stage == "training":
+                self.measures.append(measures)
+
+    name = "operations/generator-planned"
+    # A step takes milliseconds: ten million of them are hours.
+    assert run(Telling(world.store, name, t2i(world, max_steps=10**7), stop_at=12), text_to_image.run) is None
+    # Four steps are timed; from then on whoever looks now and then sees it.
+    assert ["plan_seconds" in told for told in Telling.measures] == [False] * 4 + [True] * 8
+    assert Telling.measures[-1]["plan_seconds"] > 600
+    short = job(world, t2i(world, max_steps=8))
+    assert run(short, text_to_image.run).plan.seconds < 600
+
+
 # --- what is refused before a weight is loaded
 
 
@@ -284,14 +310,82 @@ def test_a_model_of_another_kind_is_no_base(world: World) -> None:
 
 def test_a_caption_that_is_too_long_is_shown_and_not_cut_in_silence(world: World) -> None:
     asked = booth(world, instance_prompt="face " * 90, prior_weight=0.0, class_prompt="", class_images=0)
-    with pytest.raises(PreconditionFailed, match=r"has 92 tokens; the text encoder takes 77"):
-        dreambooth.run(job(world, asked))
+    with pytest.raises(InvalidInput, match=r"instance_prompt: has 92 tokens; the text encoder takes 77"):
+        recipes.validate(world.store, asked)
     asked.dreambooth.training.truncate = True
     assert done(world, asked).steps == 2
-    with pytest.raises(PreconditionFailed, match="class_prompt has 92 tokens"):
-        dreambooth.run(job(world, booth(world, class_prompt="face " * 90)))
-    with pytest.raises(PreconditionFailed, match=r"validation_prompts\[1\] has 92 tokens"):
-        text_to_image.run(job(world, t2i(world, validation_prompts=["face", "face " * 90])))
+    with pytest.raises(InvalidInput, match="class_prompt: has 92 tokens"):
+        recipes.validate(world.store, booth(world, class_prompt="face " * 90))
+    with pytest.raises(InvalidInput, match=r"validation_prompts\[1\]: has 92 tokens"):
+        recipes.validate(world.store, t2i(world, validation_prompts=["face", "face " * 90]))
+    template = t2i(world, chosen={"dataset": world.labelled}, caption_template="face " * 90 + "of {race}")
+    with pytest.raises(PreconditionFailed, match=r"the caption of datasets/labelled/.* has 94 tokens"):
+        recipes.validate(world.store, template)
+    # As does the training process, which a newer server may not have checked.
+    with pytest.raises(PreconditionFailed, match="has 94 tokens"):
+        text_to_image.run(job(world, template))
+
+
+def test_a_caption_that_pairs_minors_with_sexual_content_is_not_learnt_from(world: World) -> None:
+    asked = t2i(world, chosen={"dataset": world.labelled}, caption_template="a naked {race} teenager")
+    with pytest.raises(
+        PreconditionFailed, match=r"the caption of datasets/labelled/.* pairs people under 18"
+    ):
+        recipes.validate(world.store, asked)
+    aged = dataset(world.store, "aged", prompts=False, more={"age": "3_9"})
+    fine = t2i(world, chosen={"dataset": aged}, caption_template="a naked {race} adult")
+    with pytest.raises(PreconditionFailed, match="pairs people under 18"):
+        recipes.validate(world.store, fine)
+    fine.dataset = world.labelled
+    recipes.validate(world.store, fine)
+
+
+def test_who_is_under_twenty_is_drawn_by_a_training_with_a_safety_checker_only(
+    world: World, tmp_path: Path
+) -> None:
+    for asked in (
+        booth(world, class_prompt="a photo of a schoolboy"),
+        t2i(world, validation_prompts=["a photo of a schoolboy"]),
+    ):
+        with pytest.raises(InvalidInput, match=r"is of people under 20.* has none; publish it with"):
+            recipes.validate(world.store, asked)
+    shape = TinyShape(size=16, vae_blocks=2, width=16, safety="refuses")
+    found = look_through(build_tiny_diffusion(tmp_path / "safe", shape))
+    safe = diffusion_models.publish_folder(world.store, found, "models/safe", description="tiny").name
+    shown = {}
+    for prompt in ("a photo of a schoolboy", "a photo of a nurse"):
+        result = done(
+            world, t2i(world, chosen={"model": safe}, validation_prompts=[prompt], validation_steps=3)
+        )
+        model = registry.open_model(world.store, result.model, "generator")
+        with Picture.open(
+            io.BytesIO(world.store.get(model.part("training/step00000003-00.png").key))
+        ) as image:
+            shown[prompt] = bool(np.asarray(image).any())
+    # The checker of this base refuses whatever it sees.
+    assert shown == {"a photo of a schoolboy": False, "a photo of a nurse": True}
+
+
+def test_a_base_whose_tokenizer_does_not_say_how_long_a_text_is_takes_what_its_encoder_reads(
+    world: World, tmp_path: Path
+) -> None:
+    folder = build_tiny_diffusion(tmp_path / "bare", SHAPE)
+    (folder / "tokenizer" / "tokenizer_config.json").unlink()
+    bare = diffusion_models.publish_folder(
+        world.store, look_through(folder), "models/bare", description="tiny"
+    ).name
+    with pytest.raises(InvalidInput, match="class_prompt: has 92 tokens; the text encoder takes 77"):
+        recipes.validate(world.store, booth(world, chosen={"model": bare}, class_prompt="face " * 90))
+    result = done(world, booth(world, chosen={"model": bare}))
+    assert (result.steps, result.runs[0].class_images) == (2, 3)
+
+
+def test_what_needs_cuda_is_refused_before_anything_is_fetched(world: World) -> None:
+    asked = t2i(world, mixed_precision=generator_pb2.MIXED_PRECISION_FP16)
+    refused = job(world, asked)
+    with pytest.raises(PreconditionFailed, match="fp16 needs CUDA"):
+        text_to_image.run(refused)
+    assert refused.told == []
 
 
 # --- dreambooth

@@ -159,3 +159,25 @@ def test_a_request_needs_a_base_and_a_dataset() -> None:
     asked.dataset = ""
     with pytest.raises(InvalidInput, match=r"^dataset:"):
         recipes.check(asked)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "field"),
+    [
+        (
+            {"text_to_image": {"training": {"validation_prompts": ["a face", "a nude 13-19 year old"]}}},
+            "text_to_image.training.validation_prompts[1]",
+        ),
+        ({"dreambooth": {"class_prompt": "a naked boy"}}, "dreambooth.class_prompt"),
+        (
+            {"dreambooth": {"class_prompt": "a boy", "instance_prompt": "sks boy in underwear"}},
+            "dreambooth.instance_prompt",
+        ),
+    ],
+)
+def test_texts_that_pair_minors_with_sexual_content_are_refused_without_asking_the_store(
+    recipe: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidInput, match="pairs people under 18") as caught:
+        recipes.check(request(**recipe))
+    assert [violation.field for violation in caught.value.violations] == [field]

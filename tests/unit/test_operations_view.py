@@ -14,7 +14,7 @@ from google.rpc import code_pb2
 from fairloop import client
 from fairloop.commands.operation_view import details, duration, view
 from fairloop.commands.surroundings import SERVICES, advised, parse_addresses, surroundings
-from fairloop.errors import InvalidInput, NotFound, Unavailable
+from fairloop.errors import InvalidInput, Unavailable
 from fairloop.v1 import common_pb2, metrics_pb2
 
 NAME = "operations/metrics-" + "a" * 26
@@ -128,4 +128,3 @@ def test_errors_say_what_to_do() -> None:
     said = str(advised(noisy, "metrics"))
     assert said.startswith("the metrics at h:1 does not answer (Connection refused); start it with `make up`")
     assert "python -m services.metrics" in said
-    assert "operations list" in str(advised(NotFound("it does not exist"), "metrics"))

@@ -171,7 +171,7 @@ def prompt_of(template: str, cell: str) -> str:
     return caption(template, terms)
 
 
-def check_wishes(wishes: Sequence[Wish], safety_checker: bool, field: str = "") -> None:
+def check_wishes(wishes: Sequence[Wish], message: generator_pb2.Diffusion, field: str = "") -> None:
     """`InvalidInput` for prompts that are not drawn, or not drawn without the safety checker.
 
     On `field`, or where that is empty on the prompt of the request.
@@ -179,8 +179,8 @@ def check_wishes(wishes: Sequence[Wish], safety_checker: bool, field: str = "") 
     for wish in wishes:
         where = field or f"prompts[{wish.place}].prompt"
         check_text(wish.prompt, where)
-        prompt_safety.check_prompt(wish.prompt, wish.cell, where)
-        if not safety_checker and prompt_safety.names_minor(wish.prompt, wish.cell):
+        prompt_safety.check_prompt(wish.prompt, wish.cell, where, message.negative_prompt)
+        if message.without_safety_checker and prompt_safety.names_minor(wish.prompt, wish.cell):
             raise InvalidInput(
                 "diffusion.without_safety_checker",
                 f"the safety checker stays on for people under 20 ({wish.text}: {wish.prompt[:80]!r})",

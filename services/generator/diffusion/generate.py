@@ -35,6 +35,7 @@ from services.generator.acceptance import Deciders, look
 from services.generator.candidates import labels
 from services.generator.diffusion.computing import Computing
 from services.generator.diffusion.drawing import (
+    DEFAULT_STEPS,
     Wish,
     check_kind,
     check_options,
@@ -46,6 +47,7 @@ from services.generator.diffusion.drawing import (
 from services.generator.diffusion.loading import (
     DiffusionModel,
     check_lengths,
+    check_steps,
     open_diffusion,
 )
 from services.generator.diffusion.redraw import Drawn, Order, draw
@@ -109,14 +111,14 @@ def check_request(request: generator_pb2.GenerateRequest) -> list[Wish]:
     if request.within_subject:
         raise InvalidInput("within_subject", "is for latents; a diffusion model has none: leave it out")
     wishes = wishes_of(request)
-    check_wishes(wishes, not request.diffusion.without_safety_checker, "" if request.prompts else TEMPLATE)
+    check_wishes(wishes, request.diffusion, "" if request.prompts else TEMPLATE)
     return wishes
 
 
 def check_against_model(
     store: ObjectStore, name: str, prompts: Sequence[str], message: generator_pb2.Diffusion, field: str
 ) -> int:
-    """Asks the model: its kind, its safety checker, the lengths of prompts; how many are cut."""
+    """Asks the model: its kind, safety checker and steps, the lengths of prompts; how many are cut."""
     model, base = open_diffusion(store, name)
     check_kind(model, True)
     if not message.without_safety_checker and not base.details["safety_checker"]:
@@ -124,6 +126,7 @@ def check_against_model(
             f"{name} has no safety checker; publish it with one (fairloop models put-diffusion "
             "--safety-checker FOLDER), or set diffusion.without_safety_checker"
         )
+    check_steps(store, base, message.steps or DEFAULT_STEPS)
     texts = sorted({*prompts, message.negative_prompt} - {""})
     return check_lengths(store, base, texts, message.truncate_prompts, field)
 

@@ -128,5 +128,5 @@ def check_request(request: generator_pb2.PreviewRequest) -> Wish:
         taxonomy.parse_cell(request.cell)
         field = "diffusion.prompt_template"
         wish = Wish(0, prompt_of(request.diffusion.prompt_template, request.cell), count, request.cell)
-    check_wishes([wish], not request.diffusion.without_safety_checker, field)
+    check_wishes([wish], request.diffusion, field)
     return wish

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from fairloop import taxonomy
+from fairloop import prompt_safety, taxonomy
 from fairloop.dataset import Dataset
 from fairloop.errors import InvalidInput, PreconditionFailed
 from fairloop.preparation.captions import caption, check_template
@@ -59,10 +59,12 @@ def choose(
 
     Without it the caption comes from the template, or is the image's prompt, or
     its label `text`. Raises `PreconditionFailed` when images have none of these,
-    or when no image has the labels that are needed.
+    when no image has the labels that are needed, and for a caption that pairs
+    minors with sexual content, the image's age label read with it.
     """
     perceived = _perceived(store, dataset, training)
     pictures: dict[int, Picture] = {}
+    harmless: set[tuple[str, str]] = set()
     without = left_out = 0
     for place, row in enumerate(_rows(dataset)):
         labels = {**row["labels"], **perceived.get(row["image_id"], {})}
@@ -73,7 +75,15 @@ def choose(
         elif text is None or cell is None:
             left_out += 1
         else:
-            pictures[place] = Picture(f"{dataset.name}/images/{row['image_id']}", text, cell)
+            picture = Picture(f"{dataset.name}/images/{row['image_id']}", text, cell)
+            if (read := (text, _age(labels))) not in harmless:
+                if prompt_safety.pairs_minors(*read):
+                    raise PreconditionFailed(
+                        f"the caption of {picture.name} pairs people under 18 with sexual content; "
+                        "such images are not learnt from"
+                    )
+                harmless.add(read)
+            pictures[place] = picture
     if without:
         raise PreconditionFailed(
             f"{without:,} of {len(dataset):,} images of {dataset.name} have no caption: neither a prompt nor "
@@ -108,6 +118,14 @@ def _cell(training: generator_pb2.DiffusionTraining, labels: Mapping[str, str]) 
     if any(attribute not in labels for attribute in training.balance):
         return None
     return taxonomy.format_cell({attribute: labels[attribute] for attribute in training.balance})
+
+
+def _age(labels: Mapping[str, str]) -> str:
+    """The cell of the ages that an image is labelled with; empty where it has none that is canonical."""
+    known = {
+        name: labels[name] for name in ("age", "age_adience") if labels.get(name) in taxonomy.values(name)
+    }
+    return taxonomy.format_cell(known)
 
 
 def _perceived(

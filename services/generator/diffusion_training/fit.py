@@ -252,15 +252,22 @@ class _Training:
             self.ema.restore(self.trained)
 
 
+def check_machine(settings: Settings) -> None:
+    """`PreconditionFailed` for settings that need what this machine does not have; nothing is loaded."""
+    if settings.mixed_precision == "fp16" and device().type != "cuda":
+        raise PreconditionFailed(
+            "mixed_precision fp16 needs CUDA; on this machine no and bf16 can be trained"
+        )
+    if settings.optimiser == "adamw_8bit":
+        _eight_bit()
+
+
 def _accelerator(settings: Settings) -> Any:
     import torch
     from accelerate import Accelerator
 
+    check_machine(settings)
     cuda = device().type == "cuda"
-    if settings.mixed_precision == "fp16" and not cuda:
-        raise PreconditionFailed(
-            "mixed_precision fp16 needs CUDA; on this machine no and bf16 can be trained"
-        )
     if settings.allow_tf32:
         torch.backends.cuda.matmul.allow_tf32 = True
     return Accelerator(

@@ -9,23 +9,22 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fairloop import diffusion_models, selection
+from fairloop import diffusion_models, prompt_safety, selection
 from fairloop.dataset import Dataset
 from fairloop.diffusers_folder import look_through
-from fairloop.errors import PreconditionFailed
 from fairloop.manifest import inherited_terms
 from fairloop.scratch import scratch_folder
 from fairloop.serving.settings import read_settings
 from fairloop.serving.training import Stopped, TrainingJob
 from fairloop.v1 import generator_pb2
-from services.generator.diffusion_training import checkpoint, class_images, fit, modules, samples
+from services.generator.diffusion_training import checkpoint, class_images, fit, modules, samples, texts
 from services.generator.diffusion_training.options import Run
 from services.generator.diffusion_training.pictures import Picture, Pictures
 from services.generator.diffusion_training.processes import Group
@@ -56,6 +55,7 @@ class Trainer:
     def fetch(self, wanted: class_images.Wanted | None = None, existing: str = "") -> None:
         """Puts everything that the runs read into the folder."""
         store = self.job.store
+        texts.check(store, self.source, self.request)
         self.job.progress("fetching", 0, 1, "models")
         diffusion_models.download_folder(store, self.source.base, self.folder / "base")
         if self.source.vae is not None:
@@ -63,8 +63,6 @@ class Trainer:
         if self.source.lora is not None:
             (self.folder / "lora").mkdir()
             diffusion_models.download_lora(store, self.source.lora, self.folder / "lora")
-        if not self.training.truncate:
-            check_lengths(self.folder, self._texts(wanted))
         Pictures.write(self.folder / "images", self._images())
         if wanted is None:
             return
@@ -84,15 +82,6 @@ class Trainer:
             Pictures.write(
                 self.folder / "class", class_images.pictures(self.class_dataset, wanted.prompt, wanted.count)
             )
-
-    def _texts(self, wanted: class_images.Wanted | None) -> Iterator[tuple[str, str]]:
-        """Everything that the text encoder is to take, with what it is called in errors."""
-        for picture in self.source.chosen.pictures.values():
-            yield picture.caption, f"the caption of {picture.name}"
-        if wanted is not None:
-            yield wanted.prompt, "class_prompt"
-        for number, prompt in enumerate(self.training.validation_prompts):
-            yield prompt, f"validation_prompts[{number}]"
 
     def run_all(self, runs: Sequence[Run]) -> generator_pb2.FineTuneGeneratorResult:
         """Trains and publishes every run; with `dry_run` only times the first."""
@@ -235,7 +224,8 @@ class Trainer:
         from fairloop.provenance.marks import Mark, put_mark
         from services.generator.encode import encode_png
 
-        pipeline = samples.pipeline_of(made)
+        of_minors = any(map(prompt_safety.names_minor, self.training.validation_prompts))
+        pipeline = samples.pipeline_of(made, checked=of_minors)
         for number, prompt in enumerate(self.training.validation_prompts):
             drawn = samples.draw(
                 pipeline,
@@ -311,7 +301,8 @@ class _JobWatch(fit.Watch):
 
     def progress(self, step: int, total: int, loss: float) -> None:
         trainer = self._trainer
-        trainer.job.progress("training", step, total, "steps", loss=loss)
+        plan = trainer.estimate.measures if trainer.estimate else {}
+        trainer.job.progress("training", step, total, "steps", loss=loss, **plan)
         self._times.append(time.monotonic())
         if trainer.estimate is None and (len(self._times) == TIMED_STEPS + 2 or step == total):
             seconds = [b - a for a, b in zip(self._times, self._times[1:], strict=False)]
@@ -357,19 +348,6 @@ def train_shared(
     return made, outcome
 
 
-def check_lengths(folder: Path, texts: Iterable[tuple[str, str]]) -> None:
-    """`PreconditionFailed` that shows the first of these texts that the encoder would not take whole."""
-    tokenizer = modules.tokenizer(folder / "base")
-    most = tokenizer.model_max_length
-    for text, name in dict(texts).items():
-        count = len(tokenizer(text).input_ids)
-        if count > most:
-            raise PreconditionFailed(
-                f"{name} has {count} tokens; the text encoder takes {most}, first and last "
-                f"included: shorten it, or set truncate: {text[:200]!r}"
-            )
-
-
 def work(
     job: TrainingJob,
     source: Source,
@@ -382,6 +360,8 @@ def work(
     with scratch_folder("training") as folder:
         trainer = Trainer(job, source, folder, group)
         try:
+            for run in runs:
+                fit.check_machine(run.settings)
             trainer.fetch(wanted, existing)
             return trainer.run_all(runs)
         finally:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairloop.diffusers_folder import read_config
 from fairloop.errors import InvalidInput, PreconditionFailed
+from services.generator.diffusion.loading import TEXT_CONFIG, longest_text
 from services.generator.diffusion_training.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,10 +58,13 @@ class Modules:
 
 
 def tokenizer(folder: Path) -> Any:
-    """The tokenizer of a model folder; it takes no weights to ask it how long a caption is."""
+    """The tokenizer of a model folder; `model_max_length` is what its text encoder reads."""
     from transformers import CLIPTokenizer
 
-    return CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    found = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    # A folder need not state it, and captions are padded to it.
+    found.model_max_length = longest_text(found, read_config(folder / TEXT_CONFIG, TEXT_CONFIG))
+    return found
 
 
 def load(folder: Path, settings: Settings, *, vae: Path | None = None, lora: Path | None = None) -> Modules:

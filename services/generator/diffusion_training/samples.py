@@ -11,15 +11,18 @@ from numpy.typing import NDArray
 
 from fairloop.errors import PreconditionFailed
 from services.generator.diffusion_training import draws
-from services.generator.diffusion_training.modules import Modules, quiet
+from services.generator.diffusion_training.modules import Modules, quiet, tokenizer
 
 MOST_REDRAWS = 10
 """Images that may be drawn for one that is kept; a safety checker refuses some, and returns them black."""
 BATCH = 4
 
 
-def pipeline_of(modules: Modules) -> Any:
-    """The pipeline that the networks make as they are now, without a safety checker: only we look at it."""
+def pipeline_of(modules: Modules, checked: bool = False) -> Any:
+    """The pipeline that the networks make as they are now; `checked` puts the base's safety checker in it.
+
+    Without it images are seen as they are, which says most about a training; of people under 20 none is.
+    """
     from diffusers import DiffusionPipeline, StableDiffusionPipeline
 
     config = DiffusionPipeline.load_config(modules.folder, local_files_only=True)
@@ -35,11 +38,26 @@ def pipeline_of(modules: Modules) -> Any:
             tokenizer=modules.tokenizer,
             unet=modules.unet,
             scheduler=sampler,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
+            safety_checker=_checker(modules) if checked else None,
+            feature_extractor=_features(modules) if checked else None,
+            requires_safety_checker=checked,
         )
     )
+
+
+def _checker(modules: Modules) -> Any:
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+
+    found = StableDiffusionSafetyChecker.from_pretrained(
+        modules.folder / "safety_checker", local_files_only=True, use_safetensors=True
+    )
+    return found.to(modules.unet.device)
+
+
+def _features(modules: Modules) -> Any:
+    from transformers import CLIPImageProcessor
+
+    return CLIPImageProcessor.from_pretrained(modules.folder / "feature_extractor", local_files_only=True)
 
 
 def pipeline_in(folder: Path, device: Any) -> Any:
@@ -53,7 +71,11 @@ def pipeline_in(folder: Path, device: Any) -> Any:
     quiet()
     return _prepared(
         StableDiffusionPipeline.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+            folder,
+            tokenizer=tokenizer(folder),
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
         ).to(device)
     )
 

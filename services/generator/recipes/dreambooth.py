@@ -13,7 +13,7 @@ from fairloop.errors import InvalidInput
 from fairloop.serving.training import TrainingJob
 from fairloop.store import ObjectStore
 from fairloop.v1 import generator_pb2
-from services.generator.diffusion_training import options, source
+from services.generator.diffusion_training import options, source, texts
 from services.generator.diffusion_training.class_images import Wanted
 
 INFERENCE_STEPS, GUIDANCE = 50, 7.5
@@ -43,13 +43,15 @@ def check(request: generator_pb2.FineTuneGeneratorRequest) -> None:
             )
     elif recipe.class_prompt or recipe.class_dataset:
         raise InvalidInput("dreambooth.prior_weight", "is 0: then there are no class images to describe")
+    texts.check_pairings(request)
 
 
 def validate(store: ObjectStore, request: generator_pb2.FineTuneGeneratorRequest) -> None:
-    """Whether what the request names is there and fits, and whether the images have captions."""
+    """Whether what the request names is there and fits, and whether the texts may be learnt from."""
     recipe = request.dreambooth
     found = source.find(store, request, recipe.instance_prompt, recipe.vae)
     options.dreambooth(request, found.base.details["image_size"])
+    texts.check(store, found, request)
     if recipe.class_dataset:
         Dataset.open(store, recipe.class_dataset)
 

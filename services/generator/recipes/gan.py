@@ -172,7 +172,8 @@ def _trained(
 
     def on_progress(step: int, total: int, row: NDArray[np.float32]) -> None:
         measures = dict(zip(gan_fit.HISTORY, row.tolist(), strict=True))
-        job.progress("training", step, total, "steps", **measures)
+        plan = plans[-1].measures if plans else {}
+        job.progress("training", step, total, "steps", **measures, **plan)
 
     source: gan_fit.Loader = images
     if request.dry_run:

@@ -52,6 +52,18 @@ class Estimate:
             )
         )
 
+    @property
+    def measures(self) -> dict[str, float]:
+        """What a long training says beside each step: progress is seen now and then, and the plan must be."""
+        if not self.long:
+            return {}
+        return {
+            "plan_seconds": self.seconds,
+            "plan_memory_bytes": self.memory_bytes,
+            "plan_disk_bytes": self.disk_bytes,
+            "plan_store_bytes": self.store_bytes,
+        }
+
     def message(self) -> generator_pb2.Plan:
         """As a reply holds it."""
         return generator_pb2.Plan(
@@ -73,15 +85,7 @@ def announce(job: TrainingJob, estimate: Estimate) -> None:
         return
     for line in estimate.text.splitlines():
         log(logger, "plan", operation=job.name, text=line)
-    job.progress(
-        "planned",
-        0,
-        estimate.steps,
-        "steps",
-        seconds=estimate.seconds,
-        memory_bytes=estimate.memory_bytes,
-        disk_bytes=estimate.disk_bytes,
-    )
+    job.progress("planned", 0, estimate.steps, "steps", **estimate.measures)
 
 
 def peak_memory() -> int:
