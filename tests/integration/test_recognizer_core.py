@@ -533,7 +533,7 @@ def test_a_recogniser_that_falls_out_of_the_cache_ends_its_processes_when_nobody
     grey = np.full((32, 32, 3), 128, np.uint8)
     assert recogniser.embed([grey]).statuses == ("no_face",)
     workers = [child for child in psutil.Process().children() if child.pid not in before]
-    workers = [child for child in workers if "compute_processes" in " ".join(child.cmdline())]
+    workers = [child for child in workers if "compute_process" in " ".join(child.cmdline())]
     assert workers
     files = recogniser.files
     assert all(file.is_file() for file in files)
