@@ -358,7 +358,7 @@ class ComputeProcesses(Generic[S]):
         except asyncio.CancelledError:
             mailbox.put(piece)  # whose thread waits for the answer that nobody wants
             raise
-        except Exception:
+        except Exception:  # of the function, or of a value that cannot be pickled: the process is sound
             self._pool.pieces.give_back(mailbox)
             raise
         answer, process.answer = process.answer, None

@@ -197,11 +197,12 @@ class Engine:
         classifiers: list[TrainedClassifier] = []
         if self._classifiers is not None and chosen.models:
             classifiers = await asyncio.to_thread(self._classifiers.load, chosen.models)
-        there, here = self._divided(chosen, classifiers)
-        alone = images[0] if len(images) == 1 and not here else None
+        alone = images[0] if len(images) == 1 else None
         if isinstance(alone, bytes) and len(alone) < ASKED_BYTES // 2:
-            piece = Piece([alone], there, chosen.cropped, chosen.policy)
-            return [found.row for found in await self._processes.ask(core.described, piece)]
+            there, here = self._divided(chosen, classifiers)
+            if not here:
+                piece = Piece([alone], there, chosen.cropped, chosen.policy)
+                return [found.row for found in await self._processes.ask(core.described, piece)]
         begun = self.begin(images, chosen, classifiers)
         await asyncio.gather(*map(asyncio.wrap_future, begun.parts))
         return await asyncio.to_thread(begun.rows) if begun.here else begun.rows()

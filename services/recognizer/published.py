@@ -54,9 +54,13 @@ def read_backbone(path: Path, architecture: str) -> iresnet.IResNet:
         net = iresnet.IResNet(iresnet.Shape(iresnet.DEPTHS[architecture]))
     expected = net.state_dict()
     network_file.check_names(field, set(expected), set(found))
-    state = {
-        name: network_file.fitting(field, name, found[name], wanted) for name, wanted in expected.items()
-    }
+    state: dict[str, torch.Tensor] = {}
+    for name, wanted in expected.items():
+        state[name] = network_file.fitting(field, name, found[name], wanted)
+        kinds = (torch.int64,) if wanted.dtype == torch.int64 else (torch.float32, torch.float16)
+        if found[name].dtype not in kinds:
+            allowed = " or ".join(map(str, kinds))
+            raise InvalidInput(field, f"{name} is {found[name].dtype}; it has to be {allowed}")
     net = network_file.filled(field, net, state)
     net.features.weight.requires_grad_(False)
     return net

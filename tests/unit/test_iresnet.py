@@ -192,6 +192,8 @@ def test_files_that_are_no_backbone_are_refused_and_run_no_code(tmp_path: Path) 
     torch.save(Hostile(), tmp_path / "hostile")
     torch.save([torch.zeros(1)], tmp_path / "list")
     torch.save({name: torch.zeros(0) for name in names}, tmp_path / "shapes")
+    doubles = torch.zeros(64, 3, 3, 3, dtype=torch.float64)
+    torch.save(dict.fromkeys(names, doubles), tmp_path / "doubles")
     torch.save({name: torch.zeros(0) for name in names if name != "fc.bias"}, tmp_path / "lacks")
     torch.save({name: torch.zeros(0) for name in [*names, "extra"]}, tmp_path / "extra")
     (tmp_path / "pickle").write_bytes(pickle.dumps(print, protocol=2))
@@ -202,6 +204,7 @@ def test_files_that_are_no_backbone_are_refused_and_run_no_code(tmp_path: Path) 
         ("empty", "is no file of tensors"),
         ("list", "is no state dictionary"),
         ("shapes", r"conv1.weight is torch.float32 \(0,\); here it is \(64, 3, 3, 3\)"),
+        ("doubles", r"conv1.weight is torch.float64; it has to be torch.float32 or torch.float16"),
         ("lacks", "lacks tensor fc.bias"),
         ("extra", "has the unknown tensor extra"),
     ):
